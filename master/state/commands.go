@@ -1,0 +1,182 @@
+package state
+
+import "time"
+
+// Command is one entry of the log. Time and random ids are in it before it is
+// logged: applying it gives the same state everywhere. The name is what the log calls it.
+type Command interface{ CommandName() string }
+
+// CreateSite makes the site and its first cluster. The second one is ErrExists.
+type CreateSite struct {
+	Site    Site    `json:"site"`
+	Cluster Cluster `json:"cluster"`
+}
+
+// PutStore replaces the site's sealed object store settings.
+type PutStore struct {
+	SealedStore  []byte `json:"sealedStore"`
+	SystemPrefix string `json:"systemPrefix"`
+}
+
+// PutNode admits or updates a node that needs no token (a master).
+type PutNode struct {
+	Node Node `json:"node"`
+}
+
+// AdmitNode admits a node by a token: ErrToken if there is no such token, it has
+// expired at Now or is used up. A node that was admitted before may be admitted
+// again by the same role and cluster. Raises the group's target if it is full.
+type AdmitNode struct {
+	Token string    `json:"token"`
+	Node  Node      `json:"node"`
+	Now   time.Time `json:"now"`
+}
+
+// RemoveNode makes a node TERMINATED.
+type RemoveNode struct {
+	ID string `json:"id"`
+}
+
+// CreateToken and RevokeToken change join tokens.
+type CreateToken struct {
+	Token Token `json:"token"`
+}
+
+type RevokeToken struct {
+	ID string `json:"id"`
+}
+
+// SubmitJob makes a job PENDING and returns it (*Job). A known request id of the same
+// user and cluster returns the job it made before. ErrOutputReserved (an
+// *OutputReservedError naming the job) if the output equals, contains or lies in
+// the output of a job that has not ended.
+type SubmitJob struct {
+	Job Job `json:"job"`
+}
+
+// PlanJob makes a PENDING job RUNNING in MAPPING.
+type PlanJob struct {
+	Job        string    `json:"job"`
+	PlanKey    string    `json:"planKey"`
+	PlanDigest string    `json:"planDigest"`
+	BytesTotal int64     `json:"bytesTotal"`
+	Maps       int       `json:"maps"`
+	Reduces    int       `json:"reduces"`
+	At         time.Time `json:"at"`
+}
+
+// AddUploads records multipart uploads before anybody may use them.
+type AddUploads struct {
+	Uploads []Upload `json:"uploads"`
+}
+
+// DropUploads forgets uploads that are gone from the store.
+type DropUploads struct {
+	Job string   `json:"job"`
+	IDs []string `json:"ids"`
+}
+
+// EndTasks logs ended attempts, many to an entry. Its result is []EndTaskResult,
+// one per item, in order.
+type EndTasks struct {
+	Items []EndTask `json:"items"`
+}
+
+// EndTask is one ended attempt: Win if it completed, else Ended. CountsAs is
+// "failed" (counts against the task), "killed", "lost".
+type EndTask struct {
+	Job      string        `json:"job"`
+	Task     TaskID        `json:"task"`
+	Win      *Completion   `json:"win,omitempty"`
+	Ended    *EndedAttempt `json:"ended,omitempty"`
+	CountsAs string        `json:"countsAs,omitempty"`
+}
+
+// EndTaskResult says what became of one EndTask.
+type EndTaskResult struct {
+	Accepted bool   // a Win that won; or an Ended that was recorded
+	Reason   string // why not: "another attempt had won", "job has ended", "consumed other map outputs"
+	// NotDeterministic: the map, run again, gave other bytes than those some
+	// completed reduce had consumed. ReducesReset says that all reduces of the job
+	// started over; if false the job must fail.
+	NotDeterministic bool
+	ReducesReset     bool
+}
+
+// LoseMaps makes completed maps pending again, as their segments are gone. Ignored
+// for maps whose winner is another attempt by now.
+type LoseMaps struct {
+	Job  string    `json:"job"`
+	Maps []LostMap `json:"maps"`
+}
+
+type LostMap struct {
+	Index   int    `json:"index"`
+	Attempt string `json:"attempt"`
+}
+
+// BeginCommit makes a job COMMITTING. ErrNotReady if tasks are missing, ErrLedger (a
+// *LedgerError with both sides) if what the maps wrote is not what the reduces read.
+type BeginCommit struct {
+	Job string    `json:"job"`
+	At  time.Time `json:"at"`
+}
+
+// RedoParts makes completed output tasks of a COMMITTING job pending again, as
+// the store has lost their uploads.
+type RedoParts struct {
+	Job   string `json:"job"`
+	Tasks []int  `json:"tasks"`
+}
+
+// CompleteJob ends a COMMITTING job whose _SUCCESS is written.
+type CompleteJob struct {
+	Job           string    `json:"job"`
+	At            time.Time `json:"at"`
+	OutputRecords int64     `json:"outputRecords"`
+	OutputBytes   int64     `json:"outputBytes"`
+	Parts         int       `json:"parts"`
+	CommitMs      int64     `json:"commitMs"`
+}
+
+// FailJob and CancelJob set what the job will end as; it then must be cleaned up.
+// ErrTooLate once it is COMMITTING or has ended. FailJob may also end a COMMITTING job
+// with Force (a commit that can never succeed). CancelJob makes the state
+// CANCEL_PENDING; repeating it is no error.
+type FailJob struct {
+	Job     string   `json:"job"`
+	Reason  string   `json:"reason"`
+	Failure *Failure `json:"failure,omitempty"`
+	Force   bool     `json:"force,omitempty"`
+}
+
+type CancelJob struct {
+	Job    string `json:"job"`
+	Reason string `json:"reason"`
+}
+
+// EndJob gives a job that is Ending its final state, after the clean-up.
+type EndJob struct {
+	Job string    `json:"job"`
+	At  time.Time `json:"at"`
+}
+
+func (CreateSite) CommandName() string  { return "CreateSite" }
+func (PutStore) CommandName() string    { return "PutStore" }
+func (PutNode) CommandName() string     { return "PutNode" }
+func (AdmitNode) CommandName() string   { return "AdmitNode" }
+func (RemoveNode) CommandName() string  { return "RemoveNode" }
+func (CreateToken) CommandName() string { return "CreateToken" }
+func (RevokeToken) CommandName() string { return "RevokeToken" }
+func (SubmitJob) CommandName() string   { return "SubmitJob" }
+func (PlanJob) CommandName() string     { return "PlanJob" }
+func (AddUploads) CommandName() string  { return "AddUploads" }
+func (DropUploads) CommandName() string { return "DropUploads" }
+func (EndTasks) CommandName() string    { return "EndTasks" }
+func (LoseMaps) CommandName() string    { return "LoseMaps" }
+func (BeginCommit) CommandName() string { return "BeginCommit" }
+func (RedoParts) CommandName() string   { return "RedoParts" }
+func (CompleteJob) CommandName() string { return "CompleteJob" }
+func (FailJob) CommandName() string     { return "FailJob" }
+func (CancelJob) CommandName() string   { return "CancelJob" }
+func (EndJob) CommandName() string      { return "EndJob" }

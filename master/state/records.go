@@ -1,0 +1,242 @@
+package state
+
+import "time"
+
+// Roles of instance groups, nodes and join tokens.
+const (
+	RoleMaster = "MASTER"
+	RoleCore   = "CORE"
+	RoleTask   = "TASK"
+)
+
+// States of a job, as EMR has them.
+const (
+	JobPending       = "PENDING"
+	JobRunning       = "RUNNING"
+	JobCompleted     = "COMPLETED"
+	JobFailed        = "FAILED"
+	JobCancelPending = "CANCEL_PENDING"
+	JobCancelled     = "CANCELLED"
+)
+
+// Phases of a RUNNING job. PhasePlanning is never logged: it is what a PENDING
+// job is shown as while the leader plans it.
+const (
+	PhasePlanning   = "PLANNING"
+	PhaseMapping    = "MAPPING"
+	PhaseReducing   = "REDUCING"
+	PhaseCommitting = "COMMITTING"
+)
+
+// Kinds of a task.
+const (
+	Map    = "m"
+	Reduce = "r"
+)
+
+// States of a node as logged. Whether it is RUNNING or LOST now is the leader's
+// to know, from sessions.
+const (
+	NodeAdmitted   = "ADMITTED"
+	NodeTerminated = "TERMINATED"
+)
+
+// Site is the one record of the site as a whole.
+type Site struct {
+	ID           string    `json:"id"`
+	CreatedAt    time.Time `json:"createdAt"`
+	CAPEM        string    `json:"caPem"`
+	SealedCAKey  []byte    `json:"sealedCaKey"`  // under the masters' seal key, which is not in the log
+	SealedStore  []byte    `json:"sealedStore"`  // api.ObjectStore, proto-encoded, sealed
+	SealedGossip []byte    `json:"sealedGossip"` // memberlist key, sealed
+	SystemPrefix string    `json:"systemPrefix"` // s3://bucket/prefix/
+}
+
+// Cluster is a set of nodes, files and jobs that belong together.
+type Cluster struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	CreatedAt time.Time `json:"createdAt"`
+	Groups    []Group   `json:"groups"`
+}
+
+// Group is an instance group of a cluster.
+type Group struct {
+	ID     string `json:"id"`
+	Role   string `json:"role"`
+	Target int    `json:"target"`
+}
+
+// Node is a node as admitted to the site.
+type Node struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Cluster  string    `json:"cluster"` // "" for masters
+	Group    string    `json:"group"`
+	Role     string    `json:"role"`
+	State    string    `json:"state"`
+	Version  string    `json:"version"`
+	Address  string    `json:"address"` // https://host:port of masters; a worker's comes with its session
+	Serial   string    `json:"serial"`  // of its certificate
+	JoinedAt time.Time `json:"joinedAt"`
+}
+
+// Token is a join token; only the hash of its secret is kept.
+type Token struct {
+	ID         string    `json:"id"`
+	SecretHash []byte    `json:"secretHash"` // SHA-256
+	Role       string    `json:"role"`
+	Cluster    string    `json:"cluster"`
+	ExpiresAt  time.Time `json:"expiresAt"`
+	UsesLeft   int       `json:"usesLeft"` // -1 = without limit
+}
+
+// Ledger is record.Ledger as logged.
+type Ledger struct {
+	Records  int64  `json:"records,omitempty"`
+	Bytes    int64  `json:"bytes,omitempty"`
+	Checksum uint64 `json:"checksum,omitempty"`
+}
+
+// Counter is one named count. The group "millrace" is the engine's own.
+type Counter struct {
+	Group string `json:"g"`
+	Name  string `json:"n"`
+	Value int64  `json:"v"`
+}
+
+// Failure names the cause of a failed attempt or job.
+type Failure struct {
+	Task       string `json:"task,omitempty"`
+	Attempt    string `json:"attempt,omitempty"`
+	Node       string `json:"node,omitempty"`
+	Message    string `json:"message,omitempty"`
+	ExitCode   int    `json:"exitCode,omitempty"`
+	Signal     string `json:"signal,omitempty"`
+	Input      string `json:"input,omitempty"`
+	Offset     int64  `json:"offset,omitempty"`
+	StderrTail string `json:"stderrTail,omitempty"`
+}
+
+// Job is one map-reduce run.
+type Job struct {
+	ID          string    `json:"id"`
+	Cluster     string    `json:"cluster"`
+	Name        string    `json:"name"`
+	Program     string    `json:"program"` // for people
+	User        string    `json:"user"`
+	RequestID   string    `json:"requestId,omitempty"`
+	Spec        []byte    `json:"spec"`                  // api.JobSpec with defaults filled in, proto-encoded, credentials removed
+	SealedStore []byte    `json:"sealedStore,omitempty"` // the job's own object store, if it has one
+	Input       []string  `json:"input"`
+	Output      string    `json:"output"` // s3://bucket/prefix/ with the slash: reserved site-wide until the job ends
+	Overwrite   bool      `json:"overwrite,omitempty"`
+	Priority    int       `json:"priority,omitempty"`
+	SubmittedAt time.Time `json:"submittedAt"`
+	Sequence    uint64    `json:"sequence"` // log index of the submit: the order of submission
+
+	State  string `json:"state"`
+	Phase  string `json:"phase"`
+	Reason string `json:"reason,omitempty"`
+	// Ending is JobFailed or JobCancelled while the job is being cleaned up: it
+	// takes that state when nothing of it is left.
+	Ending  string   `json:"ending,omitempty"`
+	Failure *Failure `json:"failure,omitempty"`
+
+	PlannedAt      time.Time `json:"plannedAt,omitzero"`
+	MapsEndedAt    time.Time `json:"mapsEndedAt,omitzero"`
+	ReducesEndedAt time.Time `json:"reducesEndedAt,omitzero"`
+	EndedAt        time.Time `json:"endedAt,omitzero"`
+
+	PlanKey    string `json:"planKey,omitempty"` // in the system prefix
+	PlanDigest string `json:"planDigest,omitempty"`
+	BytesTotal int64  `json:"bytesTotal,omitempty"`
+	Maps       int    `json:"maps"`
+	Reduces    int    `json:"reduces"` // 0 = map-only
+
+	MapsDone    int   `json:"mapsDone"`
+	ReducesDone int   `json:"reducesDone"`
+	BytesDone   int64 `json:"bytesDone,omitempty"` // of completed maps' splits
+
+	// ReduceRound starts at 0; 1 after all reduces had to start over because a
+	// map, run again, gave other bytes. A second time fails the job.
+	ReduceRound int `json:"reduceRound,omitempty"`
+
+	Failed      int `json:"failed,omitempty"` // attempts, over all tasks
+	Killed      int `json:"killed,omitempty"`
+	Lost        int `json:"lost,omitempty"`
+	Speculative int `json:"speculative,omitempty"`
+
+	MapLedger Ledger `json:"mapLedger"` // sum over completed maps
+	Fetched   Ledger `json:"fetched"`   // sum over completed reduces
+	MapDigest uint64 `json:"mapDigest"` // record.MapDigest summed over completed maps
+
+	Counters      []Counter `json:"counters,omitempty"` // set when the job ends, over committed attempts
+	OutputRecords int64     `json:"outputRecords,omitempty"`
+	OutputBytes   int64     `json:"outputBytes,omitempty"`
+	Parts         int       `json:"parts,omitempty"`
+	CommitMs      int64     `json:"commitMs,omitempty"`
+}
+
+// Ended says whether the job has its final state.
+func (j *Job) Ended() bool {
+	return j.State == JobCompleted || j.State == JobFailed || j.State == JobCancelled
+}
+
+// MapOnly says whether maps write the output.
+func (j *Job) MapOnly() bool { return j.Reduces == 0 }
+
+// TaskID names a task within its job.
+type TaskID struct {
+	Kind  string `json:"kind"`
+	Index int    `json:"index"`
+}
+
+// Task is what is logged of a task: nothing until its first attempt has ended.
+type Task struct {
+	Job      string         `json:"job"`
+	ID       TaskID         `json:"id"`
+	Done     bool           `json:"done"`
+	Ended    []EndedAttempt `json:"ended,omitempty"`    // failed, killed and lost attempts, the newest 8
+	Failures int            `json:"failures,omitempty"` // that count against MaxAttempts
+	Win      *Completion    `json:"win,omitempty"`      // if Done
+	// PriorDigest is the segment digest of an earlier completion that was lost
+	// (maps): the new one must equal it, or reduces that consumed it start over.
+	PriorDigest *uint64 `json:"priorDigest,omitempty"`
+}
+
+// EndedAttempt is an attempt that did not win.
+type EndedAttempt struct {
+	Attempt   string    `json:"attempt"`
+	Node      string    `json:"node"`
+	State     string    `json:"state"` // FAILED KILLED LOST
+	StartedAt time.Time `json:"startedAt"`
+	EndedAt   time.Time `json:"endedAt"`
+	Failure   Failure   `json:"failure"`
+}
+
+// Completion is the attempt that won a task.
+type Completion struct {
+	Attempt     string    `json:"attempt"`
+	Node        string    `json:"node"`                  // that ran it
+	SegmentNode string    `json:"segmentNode,omitempty"` // core node that holds the segment
+	Digest      uint64    `json:"digest,omitempty"`      // of the segment (map), of the consumed set (reduce)
+	Ledger      Ledger    `json:"ledger"`
+	Counters    []Counter `json:"counters,omitempty"`
+	UploadID    string    `json:"uploadId,omitempty"`
+	Records     int64     `json:"records,omitempty"` // of output
+	Bytes       int64     `json:"bytes,omitempty"`
+	Parts       int       `json:"parts,omitempty"` // of the multipart upload
+	InputBytes  int64     `json:"inputBytes,omitempty"`
+	StartedAt   time.Time `json:"startedAt"`
+	EndedAt     time.Time `json:"endedAt"`
+}
+
+// Upload is a multipart upload the leader has made for one attempt of a task.
+type Upload struct {
+	Job     string `json:"job"`
+	Task    TaskID `json:"task"`
+	ID      string `json:"id"` // the store's upload id
+	Key     string `json:"key"`
+	Attempt string `json:"attempt,omitempty"` // "" = made ahead, not given to an attempt yet (not logged; the tracker's)
+}
