@@ -4,6 +4,8 @@ import "time"
 
 // Command is one entry of the log. Time and random ids are in it before it is
 // logged: applying it gives the same state everywhere. The name is what the log calls it.
+// Commands are passed by value. What one changed (*Site, *Node, *Token, *Job) is its
+// result, unless its comment names another; EndTasks alone answers item by item.
 type Command interface{ CommandName() string }
 
 // CreateSite makes the site and its first cluster. The second one is ErrExists.
@@ -54,7 +56,8 @@ type SubmitJob struct {
 	Job Job `json:"job"`
 }
 
-// PlanJob makes a PENDING job RUNNING in MAPPING.
+// PlanJob makes a PENDING job RUNNING in MAPPING; without maps straight in REDUCING.
+// ErrTooLate if it is planned already, Ending or has ended.
 type PlanJob struct {
 	Job        string    `json:"job"`
 	PlanKey    string    `json:"planKey"`
@@ -65,7 +68,9 @@ type PlanJob struct {
 	At         time.Time `json:"at"`
 }
 
-// AddUploads records multipart uploads before anybody may use them.
+// AddUploads records multipart uploads before anybody may use them: a completion
+// that names another upload is refused. ErrTooLate if a job is Ending or has ended:
+// nothing of the command is recorded then, and the uploads are the caller's to abort.
 type AddUploads struct {
 	Uploads []Upload `json:"uploads"`
 }
@@ -90,21 +95,46 @@ type EndTask struct {
 	Win      *Completion   `json:"win,omitempty"`
 	Ended    *EndedAttempt `json:"ended,omitempty"`
 	CountsAs string        `json:"countsAs,omitempty"`
+	// Speculative: it was a second attempt beside a straggler.
+	Speculative bool `json:"speculative,omitempty"`
 }
+
+// What an ended attempt counts as.
+const (
+	CountsFailed = "failed"
+	CountsKilled = "killed"
+	CountsLost   = "lost"
+)
 
 // EndTaskResult says what became of one EndTask.
 type EndTaskResult struct {
 	Accepted bool   // a Win that won; or an Ended that was recorded
-	Reason   string // why not: "another attempt had won", "job has ended", "consumed other map outputs"
+	Reason   string // why not: one of the Refused constants
 	// NotDeterministic: the map, run again, gave other bytes than those some
 	// completed reduce had consumed. ReducesReset says that all reduces of the job
-	// started over; if false the job must fail.
+	// started over; if false the job must fail, and the win was not accepted.
 	NotDeterministic bool
 	ReducesReset     bool
 }
 
+// Why an EndTask was refused.
+const (
+	RefusedNoJob            = "no such job"
+	RefusedNotPlanned       = "job is not planned"
+	RefusedNoTask           = "no such task"
+	RefusedJobEnded         = "job has ended"
+	RefusedOtherWon         = "another attempt had won"
+	RefusedHadWon           = "the attempt had won"
+	RefusedOtherInput       = "consumed other map outputs"
+	RefusedNoUpload         = "its upload is not known"
+	RefusedNotDeterministic = "program is not deterministic"
+	RefusedMalformed        = "malformed"
+)
+
 // LoseMaps makes completed maps pending again, as their segments are gone. Ignored
-// for maps whose winner is another attempt by now.
+// for maps whose winner is another attempt by now, and when nothing needs segments
+// any more (the job is map-only, all its reduces are done, it is ending). Its
+// result is the indexes ([]int) of the maps that are pending now because of it.
 type LoseMaps struct {
 	Job  string    `json:"job"`
 	Maps []LostMap `json:"maps"`
@@ -115,7 +145,7 @@ type LostMap struct {
 	Attempt string `json:"attempt"`
 }
 
-// BeginCommit makes a job COMMITTING. ErrNotReady if tasks are missing, ErrLedger (a
+// BeginCommit makes a job COMMITTING; for one that is already, it checks again. ErrNotReady if tasks are missing, ErrLedger (a
 // *LedgerError with both sides) if what the maps wrote is not what the reduces read.
 type BeginCommit struct {
 	Job string    `json:"job"`
@@ -123,13 +153,15 @@ type BeginCommit struct {
 }
 
 // RedoParts makes completed output tasks of a COMMITTING job pending again, as
-// the store has lost their uploads.
+// the store has lost their uploads. Its result is the indexes ([]int) of the tasks
+// that are pending now because of it.
 type RedoParts struct {
 	Job   string `json:"job"`
 	Tasks []int  `json:"tasks"`
 }
 
-// CompleteJob ends a COMMITTING job whose _SUCCESS is written.
+// CompleteJob ends a COMMITTING job whose _SUCCESS is written. ErrNotReady if parts
+// are to be made again; repeating it is no error.
 type CompleteJob struct {
 	Job           string    `json:"job"`
 	At            time.Time `json:"at"`
@@ -142,7 +174,7 @@ type CompleteJob struct {
 // FailJob and CancelJob set what the job will end as; it then must be cleaned up.
 // ErrTooLate once it is COMMITTING or has ended. FailJob may also end a COMMITTING job
 // with Force (a commit that can never succeed). CancelJob makes the state
-// CANCEL_PENDING; repeating it is no error.
+// CANCEL_PENDING. Repeating either is no error; one after the other is ErrTooLate.
 type FailJob struct {
 	Job     string   `json:"job"`
 	Reason  string   `json:"reason"`
@@ -155,7 +187,8 @@ type CancelJob struct {
 	Reason string `json:"reason"`
 }
 
-// EndJob gives a job that is Ending its final state, after the clean-up.
+// EndJob gives a job that is Ending its final state, after the clean-up. ErrNotReady
+// if it is not Ending; repeating it is no error.
 type EndJob struct {
 	Job string    `json:"job"`
 	At  time.Time `json:"at"`

@@ -34,6 +34,13 @@ const (
 	Reduce = "r"
 )
 
+// States of an attempt that has ended without winning.
+const (
+	AttemptFailed = "FAILED"
+	AttemptKilled = "KILLED"
+	AttemptLost   = "LOST"
+)
+
 // States of a node as logged. Whether it is RUNNING or LOST now is the leader's
 // to know, from sessions.
 const (
@@ -98,6 +105,16 @@ type Ledger struct {
 	Checksum uint64 `json:"checksum,omitempty"`
 }
 
+// Add returns the sum of l and o; the checksum wraps around.
+func (l Ledger) Add(o Ledger) Ledger {
+	return Ledger{l.Records + o.Records, l.Bytes + o.Bytes, l.Checksum + o.Checksum}
+}
+
+// Sub takes o out of l again.
+func (l Ledger) Sub(o Ledger) Ledger {
+	return Ledger{l.Records - o.Records, l.Bytes - o.Bytes, l.Checksum - o.Checksum}
+}
+
 // Counter is one named count. The group "millrace" is the engine's own.
 type Counter struct {
 	Group string `json:"g"`
@@ -146,6 +163,7 @@ type Job struct {
 	PlannedAt      time.Time `json:"plannedAt,omitzero"`
 	MapsEndedAt    time.Time `json:"mapsEndedAt,omitzero"`
 	ReducesEndedAt time.Time `json:"reducesEndedAt,omitzero"`
+	CommitAt       time.Time `json:"commitAt,omitzero"` // when it became COMMITTING
 	EndedAt        time.Time `json:"endedAt,omitzero"`
 
 	PlanKey    string `json:"planKey,omitempty"` // in the system prefix
@@ -167,9 +185,9 @@ type Job struct {
 	Lost        int `json:"lost,omitempty"`
 	Speculative int `json:"speculative,omitempty"`
 
-	MapLedger Ledger `json:"mapLedger"` // sum over completed maps
+	MapLedger Ledger `json:"mapLedger"` // sum over maps that are done, or were before their segment was lost
 	Fetched   Ledger `json:"fetched"`   // sum over completed reduces
-	MapDigest uint64 `json:"mapDigest"` // record.MapDigest summed over completed maps
+	MapDigest uint64 `json:"mapDigest"` // sum modulo 2^64 of Completion.SetTerm over the same maps as MapLedger
 
 	Counters      []Counter `json:"counters,omitempty"` // set when the job ends, over committed attempts
 	OutputRecords int64     `json:"outputRecords,omitempty"`
@@ -183,8 +201,19 @@ func (j *Job) Ended() bool {
 	return j.State == JobCompleted || j.State == JobFailed || j.State == JobCancelled
 }
 
-// MapOnly says whether maps write the output.
+// MapOnly says whether maps write the output. It means nothing before the job is planned.
 func (j *Job) MapOnly() bool { return j.Reduces == 0 }
+
+// Planned says whether the job, not ended, has its tasks.
+func (j *Job) Planned() bool { return j.Phase != "" }
+
+// OutputKind is the kind of the tasks that write the output.
+func (j *Job) OutputKind() string {
+	if j.MapOnly() {
+		return Map
+	}
+	return Reduce
+}
 
 // TaskID names a task within its job.
 type TaskID struct {
@@ -200,9 +229,10 @@ type Task struct {
 	Ended    []EndedAttempt `json:"ended,omitempty"`    // failed, killed and lost attempts, the newest 8
 	Failures int            `json:"failures,omitempty"` // that count against MaxAttempts
 	Win      *Completion    `json:"win,omitempty"`      // if Done
-	// PriorDigest is the segment digest of an earlier completion that was lost
-	// (maps): the new one must equal it, or reduces that consumed it start over.
-	PriorDigest *uint64 `json:"priorDigest,omitempty"`
+	// Prior is the completion of a map whose segment was lost. Its ledger and digest
+	// stay in the job's sums until another completion takes its place, because reduces
+	// may have consumed it: a new one of another digest makes those start over.
+	Prior *Completion `json:"prior,omitempty"`
 }
 
 // EndedAttempt is an attempt that did not win.
@@ -221,6 +251,7 @@ type Completion struct {
 	Node        string    `json:"node"`                  // that ran it
 	SegmentNode string    `json:"segmentNode,omitempty"` // core node that holds the segment
 	Digest      uint64    `json:"digest,omitempty"`      // of the segment (map), of the consumed set (reduce)
+	SetTerm     uint64    `json:"setTerm,omitempty"`     // a map's record.MapDigest: its term in Job.MapDigest
 	Ledger      Ledger    `json:"ledger"`
 	Counters    []Counter `json:"counters,omitempty"`
 	UploadID    string    `json:"uploadId,omitempty"`
