@@ -78,10 +78,14 @@ type Store interface {
 
 	// List yields objects in key order, streamed page by page. An error is the last item.
 	List(ctx context.Context, bucket, prefix string, o ListOptions) iter.Seq2[Object, error]
+	// Head describes one object. A HEAD has no body: some stores cannot say that it
+	// is the bucket that is missing, and ErrNotExist may mean that, too.
 	Head(ctx context.Context, bucket, key string) (Object, error)
 	// Get reads length bytes from offset (length < 0: to the end). With ifMatch the
 	// object must still have that ETag, else ErrPrecondition. A body that ends
-	// early gives io.ErrUnexpectedEOF.
+	// early gives io.ErrUnexpectedEOF, also where the object is shorter than
+	// offset+length; an offset beyond its end is ErrInvalid. The request has been
+	// answered when Get returns.
 	Get(ctx context.Context, bucket, key string, offset, length int64, ifMatch string) (io.ReadCloser, error)
 	// Put writes size bytes of r (size must be known).
 	Put(ctx context.Context, bucket, key string, r io.Reader, size int64, o PutOptions) (Object, error)
@@ -89,6 +93,9 @@ type Store interface {
 	Delete(ctx context.Context, bucket string, keys ...string) error
 
 	CreateUpload(ctx context.Context, bucket, key string, metadata map[string]string) (id string, err error)
+	// UploadPart sends one part, again if need be. A store that refuses before it has
+	// read a big part may break the connection: what is ErrNoSuchUpload for a small
+	// part can then be ErrUnreachable.
 	UploadPart(ctx context.Context, bucket, key, id string, number int, data []byte) (Part, error)
 	ListParts(ctx context.Context, bucket, key, id string) ([]Part, error)
 	CompleteUpload(ctx context.Context, bucket, key, id string, parts []Part) (etag string, err error)

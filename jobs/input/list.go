@@ -1,0 +1,171 @@
+// Package input owns input formats and splits: it lists what a job reads, cuts it
+// into splits, and reads the records of a split.
+//
+// It reads through two small interfaces, Lister and Ranger, which
+// objectstore.Store satisfies. It knows nothing of tasks, attempts or programs.
+package input
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"golang.org/x/sync/errgroup"
+
+	"millrace/pkg/objectstore"
+)
+
+// Lister is what listing needs of an object store.
+type Lister interface {
+	List(ctx context.Context, bucket, prefix string, o objectstore.ListOptions) iter.Seq2[objectstore.Object, error]
+	Head(ctx context.Context, bucket, key string) (objectstore.Object, error)
+}
+
+// Object is one input object.
+type Object struct {
+	Bucket, Key, ETag string
+	Size              int64
+}
+
+// URL names the object for people: s3://bucket/key.
+func (o Object) URL() string { return objectURL(o.Bucket, o.Key) }
+
+func objectURL(bucket, key string) string {
+	return objectstore.URL{Bucket: bucket, Key: key}.String()
+}
+
+// NoMatchError says that an input matches nothing.
+type NoMatchError struct{ Input string }
+
+func (e *NoMatchError) Error() string { return "input " + e.Input + " matches nothing" }
+
+// listedAtOnce bounds the inputs that are listed at the same time.
+const listedAtOnce = 8
+
+// List resolves inputs to objects, each once: inputs in the order given, the
+// objects of each in key order. An input is the key itself, else all below it
+// as a prefix, else a glob (* ? [..] ** {a,b}; * does not cross a slash, a glob
+// that ends in a slash means all below). Below an input's fixed part, keys
+// with a path segment that begins with _ or . are skipped, and folder markers
+// are no objects. An empty object is one.
+//
+// It returns *NoMatchError for an input that matches nothing, and the store's errors
+// (objectstore.ErrNoSuchBucket, …) wrapped with the input.
+func List(ctx context.Context, s Lister, inputs []string) ([]Object, error) {
+	found := make([][]Object, len(inputs))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(listedAtOnce)
+	for i, in := range inputs {
+		group.Go(func() error {
+			var err error
+			found[i], err = listOne(ctx, s, in)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	type place struct{ bucket, key string }
+	seen := map[place]bool{}
+	var all []Object
+	for _, objects := range found {
+		for _, o := range objects {
+			if p := (place{o.Bucket, o.Key}); !seen[p] {
+				seen[p] = true
+				all = append(all, o)
+			}
+		}
+	}
+	return all, nil
+}
+
+func listOne(ctx context.Context, s Lister, in string) ([]Object, error) {
+	u, err := objectstore.ParseURL(in)
+	if err != nil {
+		return nil, fmt.Errorf("input %w", err)
+	}
+	wrap := func(err error) error { return fmt.Errorf("input %s: %w", in, err) }
+	folder := u.Key == "" || strings.HasSuffix(u.Key, "/")
+	if !folder {
+		o, err := s.Head(ctx, u.Bucket, u.Key)
+		if err == nil {
+			return []Object{{Bucket: u.Bucket, Key: u.Key, ETag: o.ETag, Size: o.Size}}, nil
+		}
+		if !errors.Is(err, objectstore.ErrNotExist) {
+			return nil, wrap(err)
+		}
+	}
+	var objects []Object
+	if fixed := fixedPart(u.Key); fixed != u.Key {
+		objects, err = listGlob(ctx, s, u, fixed)
+		if err != nil {
+			return nil, wrap(err)
+		}
+	}
+	if len(objects) == 0 {
+		prefix := u.Key
+		if !folder {
+			prefix += "/"
+		}
+		objects, err = collect(ctx, s, u.Bucket, prefix, func(key string) bool { return !hidden(key[len(prefix):]) })
+		if err != nil {
+			return nil, wrap(err)
+		}
+	}
+	if len(objects) == 0 {
+		return nil, &NoMatchError{Input: in}
+	}
+	return objects, nil
+}
+
+// fixedPart is what stands before the first character of a glob that means
+// something; the whole of a key without any.
+func fixedPart(key string) string {
+	if i := strings.IndexAny(key, `*?[{\`); i >= 0 {
+		return key[:i]
+	}
+	return key
+}
+
+// listGlob lists from the longest fixed prefix and keeps what matches.
+func listGlob(ctx context.Context, s Lister, u objectstore.URL, fixed string) ([]Object, error) {
+	pattern := u.Key
+	if strings.HasSuffix(pattern, "/") {
+		pattern += "**/*"
+	}
+	if !doublestar.ValidatePattern(pattern) {
+		return nil, fmt.Errorf("%q is not a valid glob", u.Key)
+	}
+	base := strings.LastIndexByte(fixed, '/') + 1
+	return collect(ctx, s, u.Bucket, fixed, func(key string) bool {
+		return !hidden(key[base:]) && doublestar.MatchUnvalidated(pattern, key)
+	})
+}
+
+func collect(ctx context.Context, s Lister, bucket, prefix string, keep func(key string) bool) ([]Object, error) {
+	var out []Object
+	for o, err := range s.List(ctx, bucket, prefix, objectstore.ListOptions{}) {
+		if err != nil {
+			return nil, err
+		}
+		if !o.Prefix && !strings.HasSuffix(o.Key, "/") && keep(o.Key) {
+			out = append(out, Object{Bucket: bucket, Key: o.Key, ETag: o.ETag, Size: o.Size})
+		}
+	}
+	return out, nil
+}
+
+// hidden says whether a path segment begins with _ or . (Hadoop's rule).
+func hidden(path string) bool {
+	start := true
+	for i := range len(path) {
+		if start && (path[i] == '_' || path[i] == '.') {
+			return true
+		}
+		start = path[i] == '/'
+	}
+	return false
+}

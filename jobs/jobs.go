@@ -1,0 +1,107 @@
+// Package jobs is the job spec: parsing, defaults, validation. The spec itself is
+// api.JobSpec. What only a store or a cluster can tell (whether an input
+// matches, whether a program exists) is asked elsewhere.
+package jobs
+
+import (
+	"fmt"
+	"strings"
+
+	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
+)
+
+// Defaults of a job spec.
+const (
+	DefaultSplitSize   = 128 << 20
+	DefaultMaxAttempts = 4
+	DefaultMaxRecord   = 64 << 20
+)
+
+// InputFormats are the input formats there are; the first is the default.
+func InputFormats() []string { return []string{"text"} }
+
+// OutputFormats are the output formats there are; the first is the default.
+func OutputFormats() []string { return []string{"text"} }
+
+// Codecs are the codecs that output can be compressed with.
+func Codecs() []string { return []string{"none", "gzip", "zstd"} }
+
+// extension of parts compressed with a codec.
+func extension(codec string) string {
+	switch codec {
+	case "gzip":
+		return ".gz"
+	case "zstd":
+		return ".zst"
+	}
+	return ""
+}
+
+// Normalize fills in defaults and makes URLs canonical: s3a:// and s3n:// become
+// s3://, an output prefix ends in "/". What is wrong it leaves for Validate to name.
+func Normalize(s *api.JobSpec) {
+	for i, in := range s.Input {
+		s.Input[i] = canonical(in)
+	}
+	if s.Output = canonical(s.Output); strings.HasPrefix(s.Output, "s3://") && !strings.HasSuffix(s.Output, "/") {
+		s.Output += "/"
+	}
+	if s.SplitSize == 0 {
+		s.SplitSize = DefaultSplitSize
+	}
+	if s.MaxAttempts == 0 {
+		s.MaxAttempts = DefaultMaxAttempts
+	}
+	s.InputFormat = strings.ToLower(s.InputFormat)
+	if s.InputFormat == "" {
+		s.InputFormat = InputFormats()[0]
+	}
+	s.OutputFormat = strings.ToLower(s.OutputFormat)
+	if s.OutputFormat == "" {
+		s.OutputFormat = OutputFormats()[0]
+	}
+	s.Compress = codec(s.Compress)
+	if s.Name == "" {
+		s.Name = programName(s.GetProgram())
+	}
+}
+
+func canonical(url string) string {
+	if u, err := objectstore.ParseURL(url); err == nil {
+		return u.String()
+	}
+	return url
+}
+
+func codec(name string) string {
+	switch name = strings.ToLower(name); name {
+	case "none":
+		return ""
+	case "gz":
+		return "gzip"
+	case "zst":
+		return "zstd"
+	}
+	return name
+}
+
+// programName is what people call a program: its name without folders, or the
+// first word of the mapper.
+func programName(p *api.Program) string {
+	name := p.GetName()
+	if name == "" {
+		name, _, _ = strings.Cut(strings.TrimSpace(p.GetMapper()), " ")
+	}
+	return name[strings.LastIndexByte(name, '/')+1:]
+}
+
+// PartName is the name of output part i: part-r-00000, part-m-00000 (kind 'm': map-only),
+// part-00000 (streaming), as Hadoop has them, with the extension of the codec.
+func PartName(s *api.JobSpec, kind byte, i int) string {
+	middle := string([]byte{kind | 0x20, '-'}) // lower case
+	if s.GetProgram().GetKind() == api.ProgramKind_PROGRAM_KIND_STREAMING {
+		middle = ""
+	}
+	return fmt.Sprintf("part-%s%05d%s", middle, i, extension(codec(s.GetCompress())))
+}

@@ -1,0 +1,151 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	mathrand "math/rand/v2"
+	"time"
+
+	"connectrpc.com/connect"
+	"go.uber.org/zap"
+
+	"millrace/pkg/api"
+	"millrace/pkg/api/apiconnect"
+)
+
+const (
+	backoffFirst = 25 * time.Millisecond
+	backoffMost  = time.Second
+)
+
+// retrier repeats unary calls while no master, or no leader, is available.
+type retrier struct {
+	channel  *channel
+	log      *zap.Logger
+	retryFor time.Duration
+}
+
+// repeatable says for a procedure whether doing it twice is as good as once. All
+// that is not named here is repeated only if no server got it.
+func repeatable(procedure string) bool {
+	switch procedure {
+	case apiconnect.MillraceServiceGetSiteProcedure,
+		apiconnect.MillraceServiceMissingFilesProcedure,
+		apiconnect.MillraceServiceSubmitJobProcedure, // by its request id
+		apiconnect.MillraceServiceGetJobProcedure,
+		apiconnect.MillraceServiceListJobsProcedure,
+		apiconnect.MillraceServiceCancelJobProcedure,
+		apiconnect.MillraceServiceListTasksProcedure,
+		apiconnect.MillraceServiceListNodesProcedure,
+		apiconnect.MillraceServiceGetClusterProcedure,
+		apiconnect.MillraceServiceListClustersProcedure,
+		apiconnect.MillraceServiceListJoinTokensProcedure:
+		return true
+	}
+	return false
+}
+
+func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if submit, ok := req.Any().(*api.SubmitJobRequest); ok && submit.GetSpec() != nil && submit.Spec.RequestId == "" {
+			submit.Spec.RequestId = rand.Text()
+		}
+		deadline := time.Now().Add(r.retryFor)
+		backoff := backoffFirst
+		for {
+			generation := r.channel.present()
+			resp, err := next(ctx, req)
+			if err == nil || !r.again(req.Spec().Procedure, err) {
+				return resp, err
+			}
+			r.channel.rotate(generation)
+			wait := jitter(backoff)
+			if time.Now().Add(wait).After(deadline) {
+				return nil, err
+			}
+			r.log.Debug("master unavailable: call is repeated",
+				zap.String("procedure", req.Spec().Procedure), zap.Duration("after", wait), zap.Error(err))
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return nil, err // what was wrong says more than that time was up
+			}
+			backoff = min(2*backoff, backoffMost)
+		}
+	}
+}
+
+func (r *retrier) again(procedure string, err error) bool {
+	if connect.CodeOf(err) != connect.CodeUnavailable || errors.Is(err, ErrClosed) || isTrust(err) {
+		return false
+	}
+	var dial *dialError
+	return repeatable(procedure) || errors.As(err, &dial)
+}
+
+// jitter spreads callers over the second half of the wait.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + mathrand.N(d/2+1)
+}
+
+func (r *retrier) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		return &watchedConn{StreamingClientConn: next(ctx, spec), failed: func(generation uint64, err error) {
+			if connect.CodeOf(err) == connect.CodeUnavailable {
+				r.channel.rotate(generation)
+			}
+		}, generation: r.channel.present()}
+	}
+}
+
+func (r *retrier) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
+
+// leaderFollower learns from a refused session where the next one has to go.
+type leaderFollower struct{ channel *channel }
+
+func (l *leaderFollower) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc { return next }
+
+func (l *leaderFollower) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		return &watchedConn{StreamingClientConn: next(ctx, spec), failed: l.failed, generation: l.channel.present()}
+	}
+}
+
+func (l *leaderFollower) failed(generation uint64, err error) {
+	var refused *connect.Error
+	if !errors.As(err, &refused) {
+		return
+	}
+	if leader := refused.Meta().Get(LeaderHeader); leader != "" {
+		if a, err := addressesOf([]string{leader}); err == nil {
+			l.channel.redirect(a[0])
+			return
+		}
+	}
+	if refused.Code() == connect.CodeUnavailable || refused.Code() == connect.CodeFailedPrecondition {
+		l.channel.rotate(generation)
+	}
+}
+
+func (l *leaderFollower) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
+
+// watchedConn tells of the error that ends a stream.
+type watchedConn struct {
+	connect.StreamingClientConn
+	failed     func(generation uint64, err error)
+	generation uint64
+}
+
+func (w *watchedConn) Receive(msg any) error {
+	err := w.StreamingClientConn.Receive(msg)
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.failed(w.generation, err)
+	}
+	return err
+}

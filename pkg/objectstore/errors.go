@@ -1,0 +1,128 @@
+package objectstore
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// Error is what every method of S3 and Memory returns: what was asked of
+// which place, how the refusal is to be understood (Kind, one of the
+// package's sentinels), and what the store said. errors.Is finds Kind and Err.
+type Error struct {
+	Op   string // "get", "put", …
+	URL  string // s3://bucket/key
+	Kind error  // one of the sentinels; nil if the caller's context ended
+	Code string // the store's code, such as NoSuchKey; "" if it did not answer
+	Err  error  // the cause, with the store's message
+}
+
+func (e *Error) Error() string {
+	s := e.Op + " " + e.URL + ": "
+	if e.Kind != nil {
+		s += e.Kind.Error()
+	}
+	if e.Err == nil {
+		return s
+	}
+	if e.Kind != nil {
+		s += ": "
+	}
+	return s + e.Err.Error()
+}
+
+// Unwrap gives the kind and the cause.
+func (e *Error) Unwrap() []error {
+	var all []error
+	if e.Kind != nil {
+		all = append(all, e.Kind)
+	}
+	if e.Err != nil {
+		all = append(all, e.Err)
+	}
+	return all
+}
+
+// fail wraps an error of the S3 client.
+func fail(ctx context.Context, op, bucket, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &Error{Op: op, URL: URL{Bucket: bucket, Key: key}.String(), Err: err}
+	if cause := ctx.Err(); cause != nil {
+		e.Err = cause
+		return e
+	}
+	var r minio.ErrorResponse
+	if !errors.As(err, &r) {
+		// Neither an answer nor the caller's own end: a refused connection, a
+		// broken one, a time-out, an answer cut short.
+		e.Kind = ErrUnreachable
+		return e
+	}
+	e.Code = r.Code
+	e.Kind = kindOf(r.Code, r.StatusCode)
+	return e
+}
+
+// kindOf sorts the codes of AWS, MinIO and versitygw into our sentinels.
+func kindOf(code string, status int) error {
+	switch code {
+	case "NoSuchKey", "NoSuchVersion", "XMinioObjectNotFound":
+		return ErrNotExist
+	case "NoSuchBucket":
+		return ErrNoSuchBucket
+	case "NoSuchUpload":
+		return ErrNoSuchUpload
+	case "PreconditionFailed", "ConditionalRequestConflict":
+		return ErrPrecondition
+	case "BucketAlreadyExists", "BucketAlreadyOwnedByYou":
+		return ErrExists
+	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+		"InvalidTokenId", "TokenRefreshRequired", "AllAccessDisabled", "AccountProblem", "RequestTimeTooSkewed",
+		"AuthorizationHeaderMalformed", "InvalidRegion", "NotSignedUp":
+		return ErrDenied
+	case "SlowDown", "SlowDownRead", "SlowDownWrite", "RequestTimeout", "Throttling", "InternalError",
+		"ServiceUnavailable", "XMinioServerNotInitialized":
+		return ErrUnreachable
+	}
+	switch {
+	case status == http.StatusNotFound:
+		return ErrNotExist
+	case status == http.StatusPreconditionFailed:
+		return ErrPrecondition
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return ErrDenied
+	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests, status >= 500:
+		return ErrUnreachable
+	}
+	return ErrInvalid
+}
+
+// invalid is a request that is not even sent.
+func invalid(op, bucket, key, reason string) error {
+	return &Error{Op: op, URL: URL{Bucket: bucket, Key: key}.String(), Kind: ErrInvalid, Err: errors.New(reason)}
+}
+
+// checkNames refuses names that no store would take, before anything is sent.
+func checkNames(op, bucket, key string) error {
+	if reason := badBucket(bucket); reason != "" {
+		return invalid(op, bucket, key, "the bucket name "+reason)
+	}
+	switch {
+	case key == "":
+		return invalid(op, bucket, key, "the key is empty")
+	case len(key) > maxKey:
+		return invalid(op, bucket, key, "the key is too long")
+	}
+	return nil
+}
+
+func checkBucket(op, bucket string) error {
+	if reason := badBucket(bucket); reason != "" {
+		return invalid(op, bucket, "", "the bucket name "+reason)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package objectstore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/minio/minio-go/v7"
+)
+
+func (s *s3Store) CreateUpload(ctx context.Context, bucket, key string, metadata map[string]string) (string, error) {
+	if err := checkNames("create upload", bucket, key); err != nil {
+		return "", err
+	}
+	id, err := s.core.NewMultipartUpload(ctx, bucket, key, minio.PutObjectOptions{UserMetadata: metadata})
+	return id, fail(ctx, "create upload", bucket, key, err)
+}
+
+func (s *s3Store) UploadPart(ctx context.Context, bucket, key, id string, number int, data []byte) (Part, error) {
+	if err := checkUpload("upload part", bucket, key, id); err != nil {
+		return Part{}, err
+	}
+	if number < 1 || number > maxParts {
+		return Part{}, invalid("upload part", bucket, key, fmt.Sprintf("part number %d is not between 1 and %d", number, maxParts))
+	}
+	p, err := s.core.PutObjectPart(ctx, bucket, key, id, number, bytes.NewReader(data), int64(len(data)),
+		minio.PutObjectPartOptions{Sha256Hex: s.checksum(data), DisableContentSha256: true})
+	if err != nil {
+		return Part{}, fail(ctx, "upload part", bucket, key, err)
+	}
+	return Part{Number: number, Size: int64(len(data)), ETag: unquote(p.ETag)}, nil
+}
+
+// maxParts is S3's limit on the parts of an upload.
+const maxParts = 10_000
+
+func (s *s3Store) ListParts(ctx context.Context, bucket, key, id string) ([]Part, error) {
+	if err := checkUpload("list parts", bucket, key, id); err != nil {
+		return nil, err
+	}
+	var parts []Part
+	for marker := 0; ; {
+		page, err := s.core.ListObjectParts(ctx, bucket, key, id, marker, 1000)
+		if err != nil {
+			return nil, fail(ctx, "list parts", bucket, key, err)
+		}
+		for _, p := range page.ObjectParts {
+			parts = append(parts, Part{Number: p.PartNumber, Size: p.Size, ETag: unquote(p.ETag)})
+		}
+		if !page.IsTruncated {
+			return parts, nil
+		}
+		if page.NextPartNumberMarker <= marker {
+			return nil, fail(ctx, "list parts", bucket, key, fmt.Errorf("the listing does not go on after part %d", marker))
+		}
+		marker = page.NextPartNumberMarker
+	}
+}
+
+func (s *s3Store) CompleteUpload(ctx context.Context, bucket, key, id string, parts []Part) (string, error) {
+	if err := checkUpload("complete upload", bucket, key, id); err != nil {
+		return "", err
+	}
+	if len(parts) == 0 {
+		return "", invalid("complete upload", bucket, key, "it has no parts")
+	}
+	list := make([]minio.CompletePart, len(parts))
+	for i, p := range parts {
+		list[i] = minio.CompletePart{PartNumber: p.Number, ETag: p.ETag}
+	}
+	info, err := s.core.CompleteMultipartUpload(ctx, bucket, key, id, list, minio.PutObjectOptions{})
+	return unquote(info.ETag), fail(ctx, "complete upload", bucket, key, err)
+}
+
+func (s *s3Store) AbortUpload(ctx context.Context, bucket, key, id string) error {
+	if err := checkUpload("abort upload", bucket, key, id); err != nil {
+		return err
+	}
+	return fail(ctx, "abort upload", bucket, key, s.core.AbortMultipartUpload(ctx, bucket, key, id))
+}
+
+func (s *s3Store) ListUploads(ctx context.Context, bucket, key string) ([]Upload, error) {
+	if err := checkNames("list uploads", bucket, key); err != nil {
+		return nil, err
+	}
+	var out []Upload
+	for keyMarker, idMarker := "", ""; ; {
+		page, err := s.core.ListMultipartUploads(ctx, bucket, key, keyMarker, idMarker, "", 1000)
+		if err != nil {
+			return nil, fail(ctx, "list uploads", bucket, key, err)
+		}
+		for _, u := range page.Uploads {
+			if u.Key == key {
+				out = append(out, Upload{Key: u.Key, ID: u.UploadID})
+			}
+		}
+		if !page.IsTruncated || page.NextKeyMarker > key {
+			return out, nil
+		}
+		if page.NextKeyMarker == keyMarker && page.NextUploadIDMarker == idMarker {
+			return nil, fail(ctx, "list uploads", bucket, key, fmt.Errorf("the listing does not go on after upload %s", idMarker))
+		}
+		keyMarker, idMarker = page.NextKeyMarker, page.NextUploadIDMarker
+	}
+}
+
+func checkUpload(op, bucket, key, id string) error {
+	if err := checkNames(op, bucket, key); err != nil {
+		return err
+	}
+	if id == "" {
+		return invalid(op, bucket, key, "the upload id is empty")
+	}
+	return nil
+}
