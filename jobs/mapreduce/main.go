@@ -1,0 +1,146 @@
+package mapreduce
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"millrace/jobs/local"
+	"millrace/jobs/task"
+	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
+)
+
+// describeEnv asks a program to say what it is.
+const describeEnv = "MILLRACE_DESCRIBE"
+
+// Description is what a program says of itself, as one line of JSON, when it is started with
+// MILLRACE_DESCRIBE=1 and its arguments.
+type Description struct {
+	SDK     int    `json:"sdk"` // of this description: 1
+	Name    string `json:"name"`
+	MapOnly bool   `json:"mapOnly"`
+	Error   string `json:"error"` // what is wrong with the program or its arguments, "" if nothing
+}
+
+// Main is the whole main function of a program: it does what the process was started for,
+// and ends the process. Started by a node of a cluster, it runs the job's tasks; with
+// --local it runs the whole job in this process; without either it says how to use it.
+//
+// Call it from main and nowhere else: it calls os.Exit. What has to run before belongs
+// into main in front of it; it runs in each of the job's processes, on every node.
+func Main(job Job) {
+	os.Exit(run(job, os.Args, os.Stdout, os.Stderr))
+}
+
+// run is Main without the exit.
+func run(job Job, argv []string, stdout, stderr io.Writer) int {
+	args := argv[1:]
+	switch {
+	case task.IsChild():
+		return serve(job)
+	case os.Getenv(describeEnv) != "":
+		return describe(job, args, stdout, stderr)
+	case len(args) > 0 && (args[0] == "--local" || args[0] == "-local"):
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return runLocal(ctx, job, argv[0], args[1:], stdout, stderr)
+	case len(args) > 0 && (args[0] == "--help" || args[0] == "-help" || args[0] == "-h" || args[0] == "help"):
+		usage(job, argv[0], stdout)
+		return 0
+	}
+	usage(job, argv[0], stderr)
+	return 2
+}
+
+// serve runs attempts for a worker. SIGTERM ends the present one as a cancel
+// does, with all that it has started.
+func serve(job Job) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return task.Serve(ctx, task.ServeConfig{Resolve: func(p *api.Program) (*task.Program, error) {
+		return job.Program(p.GetArgs())
+	}})
+}
+
+func describe(job Job, args []string, stdout, stderr io.Writer) int {
+	d := Description{SDK: 1, Name: job.Name}
+	p, err := job.Program(args)
+	if err != nil {
+		d.Error = err.Error()
+	} else {
+		d.Name, d.MapOnly = p.Name, p.MapOnly
+	}
+	if err := json.NewEncoder(stdout).Encode(d); err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func usage(job Job, argv0 string, w io.Writer) {
+	name := filepath.Base(argv0)
+	args := ""
+	if job.Configure != nil {
+		args = " -- ARG..."
+		if job.Usage != "" {
+			args = " -- " + job.Usage
+		}
+	}
+	fmt.Fprintf(w, `%s is a map-reduce program. To run it
+
+  on a cluster:      millrace run %s INPUT... OUTPUT%s
+  in this process:   %s --local [flags] INPUT... OUTPUT%s
+
+INPUT and OUTPUT are s3://bucket/prefix; with --local, local paths will do as well.
+Flags of --local:
+  --reduces N        number of output parts (default: from the input's size)
+  --split-size SIZE  input per map (default 128MiB)
+  --parallel N       tasks at once (default: one per CPU)
+  --compress CODEC   gzip or zstd
+  --overwrite        replace what is in OUTPUT
+`, name, argv0, args, argv0, args)
+}
+
+// runLocal runs the job in this process and returns an exit code as the millrace command does.
+func runLocal(ctx context.Context, job Job, argv0 string, args []string, stdout, stderr io.Writer) int {
+	c, programArgs, err := parseLocal(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "millrace: %v\nnext: %s --help\n", err, argv0)
+		return 2
+	}
+	if c.Program, err = job.Program(programArgs); err == nil {
+		c.Spec.Name = c.Program.Name
+		c.Spec.Program = &api.Program{Kind: api.ProgramKind_PROGRAM_KIND_GO, Name: c.Program.Name, Args: programArgs}
+		c.Store, err = storeFor(c.Spec)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "millrace: %v\nnext: %s --help\n", err, argv0)
+		return 2
+	}
+	result, err := local.Run(ctx, c)
+	if err != nil {
+		fmt.Fprintf(stderr, "millrace: %v\n", err)
+		return exitCode(ctx, err)
+	}
+	fmt.Fprintf(stdout, "%d records in %d parts in %s\n", result.OutputRecords, len(result.Parts), c.Spec.Output)
+	return 0
+}
+
+func exitCode(ctx context.Context, err error) int {
+	switch {
+	case ctx.Err() != nil:
+		return 130
+	case errors.Is(err, objectstore.ErrUnreachable), errors.Is(err, objectstore.ErrDenied):
+		return 3
+	case errors.Is(err, local.ErrRefused):
+		return 2
+	}
+	return 1
+}

@@ -1,0 +1,193 @@
+package task
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
+)
+
+// fakeUploads keeps parts, and fails at one if told to.
+type fakeUploads struct {
+	mu    sync.Mutex
+	parts map[int][]byte
+	fail  int
+}
+
+var errStore = errors.New("store on fire")
+
+func (f *fakeUploads) UploadPart(_ context.Context, _, _, _ string, number int, data []byte) (objectstore.Part, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if number == f.fail {
+		return objectstore.Part{}, errStore
+	}
+	if f.parts == nil {
+		f.parts = map[int][]byte{}
+	}
+	f.parts[number] = bytes.Clone(data)
+	return objectstore.Part{Number: number}, nil
+}
+
+func (f *fakeUploads) all() []byte {
+	var all []byte
+	for i := 1; i <= len(f.parts); i++ {
+		all = append(all, f.parts[i]...)
+	}
+	return all
+}
+
+func TestPartsReachFiveTerabytes(t *testing.T) {
+	var sum int64
+	for n := 1; n <= maxParts; n++ {
+		if got := PartOffset(n); got != sum {
+			t.Fatalf("part %d begins at %d, want %d", n, got, sum)
+		}
+		if s := PartSize(n); s < 5<<20 || int64(s) > 5<<30 {
+			t.Fatalf("part %d has %d bytes, which S3 does not take", n, s)
+		}
+		sum += int64(PartSize(n))
+	}
+	if sum < 5<<40 {
+		t.Errorf("%d parts hold %d bytes, want 5 TiB", maxParts, sum)
+	}
+}
+
+func TestLinesOfRecords(t *testing.T) {
+	for _, test := range []struct {
+		key, value []byte
+		want       string
+	}{
+		{[]byte("k"), []byte("v"), "k\tv\n"},
+		{[]byte("k"), nil, "k\n"},
+		{nil, []byte("v"), "v\n"},
+		{[]byte("k"), []byte{}, "k\t\n"},
+		{[]byte{}, []byte("v"), "\tv\n"},
+		{nil, nil, "\n"},
+	} {
+		if got := string(appendLine(nil, test.key, test.value)); got != test.want {
+			t.Errorf("%q %q: %q, want %q", test.key, test.value, got, test.want)
+		}
+	}
+}
+
+func TestOutputIsCutIntoParts(t *testing.T) {
+	line := []byte(strings.Repeat("x", 99_991))
+	for _, count := range []int{0, 1, 83, 84, 85, 300} {
+		f := &fakeUploads{}
+		o, err := newOutput(t.Context(), f, &api.Output{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want bytes.Buffer
+		for i := range count {
+			key := fmt.Appendf(nil, "%07d", i)
+			if err := o.write(key, line); err != nil {
+				t.Fatal(err)
+			}
+			want.Write(appendLine(nil, key, line))
+		}
+		if err := o.close(); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(f.all(), want.Bytes()) {
+			t.Errorf("%d records: parts do not add up to what was written", count)
+		}
+		for n, p := range f.parts {
+			if n < len(f.parts) && len(p) != PartSize(n) {
+				t.Errorf("%d records: part %d of %d has %d bytes", count, n, len(f.parts), len(p))
+			}
+		}
+		if len(f.parts) != o.parts.count() || o.parts.count() == 0 || o.parts.bytes != int64(want.Len()) {
+			t.Errorf("%d records: %d parts, %d bytes counted; %d parts, %d bytes written", count, o.parts.count(), o.parts.bytes, len(f.parts), want.Len())
+		}
+	}
+}
+
+func TestARecordOfManyParts(t *testing.T) {
+	f := &fakeUploads{}
+	o, _ := newOutput(t.Context(), f, &api.Output{})
+	value := bytes.Repeat([]byte("0123456"), 5<<20)
+	if err := errors.Join(o.write([]byte("k"), value), o.write([]byte("l"), nil), o.close()); err != nil {
+		t.Fatal(err)
+	}
+	if want := append(append([]byte("k\t"), value...), "\nl\n"...); !bytes.Equal(f.all(), want) {
+		t.Error("parts do not add up to the record")
+	}
+}
+
+func TestCompressedOutput(t *testing.T) {
+	for codec, open := range map[string]func(io.Reader) (io.Reader, error){
+		"gzip": func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+		"zstd": func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
+	} {
+		for _, count := range []int{0, 1, 100_000} {
+			f := &fakeUploads{}
+			o, err := newOutput(t.Context(), f, &api.Output{Compress: codec})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want bytes.Buffer
+			for i := range count {
+				fmt.Fprintf(&want, "%d\tx\n", i)
+				if err := o.write(fmt.Append(nil, i), []byte("x")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := o.close(); err != nil {
+				t.Fatal(err)
+			}
+			r, err := open(bytes.NewReader(f.all()))
+			if err != nil {
+				t.Fatalf("%s of %d records: %v", codec, count, err)
+			}
+			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want.Bytes()) {
+				t.Errorf("%s of %d records: %d bytes, %v; want %d", codec, count, len(got), err, want.Len())
+			}
+		}
+	}
+	for _, o := range []*api.Output{{Compress: "rar"}, {Format: "parquet"}, nil} {
+		if _, err := newOutput(t.Context(), &fakeUploads{}, o); err == nil {
+			t.Errorf("output %v is accepted", o)
+		}
+	}
+}
+
+func TestAFailedPartFailsTheOutput(t *testing.T) {
+	for fail := 1; fail <= 5; fail++ {
+		f := &fakeUploads{fail: fail}
+		o, _ := newOutput(t.Context(), f, &api.Output{Bucket: "b", Key: "k"})
+		value := bytes.Repeat([]byte("x"), 1<<20)
+		var err error
+		for i := 0; i < 38 && err == nil; i++ {
+			err = o.write(nil, value)
+		}
+		if err == nil {
+			err = o.close()
+		}
+		if !errors.Is(err, errStore) || !strings.Contains(err.Error(), fmt.Sprintf("part %d of s3://b/k", fail)) {
+			t.Errorf("part %d fails: %v", fail, err)
+		}
+		o.abort()
+	}
+}
+
+func TestWritingAllocatesNothingPerRecord(t *testing.T) {
+	o, _ := newOutput(t.Context(), &fakeUploads{}, &api.Output{})
+	defer o.abort()
+	o.parts.buf = make([]byte, 0, 1<<20)
+	key, value := []byte("key"), []byte("value")
+	if n := testing.AllocsPerRun(1000, func() { _ = o.write(key, value) }); n != 0 {
+		t.Errorf("%v allocations per record", n)
+	}
+}

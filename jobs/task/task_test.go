@@ -1,0 +1,129 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"millrace/jobs/engine"
+	"millrace/jobs/input"
+	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
+)
+
+func TestSegmentsAreTakenOncePerMap(t *testing.T) {
+	s := &Segments{}
+	s.Deliver([]*api.ChildSegment{{Map: 2, MapAttempt: "a"}, {Map: 0}})
+	s.Deliver([]*api.ChildSegment{{Map: 2, MapAttempt: "b"}}) // the map has run again
+	done := make(chan []*api.ChildSegment)
+	go func() {
+		list, err := s.take(context.Background(), 3)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- list
+	}()
+	s.Deliver([]*api.ChildSegment{{Map: 1}})
+	list := <-done
+	s.Deliver([]*api.ChildSegment{{Map: 2, MapAttempt: "c"}}) // too late
+	if len(list) != 3 || list[0].Map != 0 || list[1].Map != 1 || list[2].MapAttempt != "b" {
+		t.Errorf("took %v", list)
+	}
+}
+
+func TestNoMapsNeedNoSegments(t *testing.T) {
+	if list, err := (&Segments{}).take(t.Context(), 0); len(list) != 0 || err != nil {
+		t.Errorf("took %v, %v", list, err)
+	}
+}
+
+func TestASegmentOfAnUnknownMapIsAnError(t *testing.T) {
+	s := &Segments{}
+	s.Deliver([]*api.ChildSegment{{Map: 7}})
+	if _, err := s.take(t.Context(), 1); err == nil {
+		t.Error("it was taken")
+	}
+}
+
+func TestKindsOfFailure(t *testing.T) {
+	killed, cancel := context.WithCancelCause(t.Context())
+	cancel(ErrKilled)
+	read := func(err error) error { return &input.ReadError{URL: "s3://b/k", Offset: 7, Err: err} }
+	broken := &segmentError{segment: &api.ChildSegment{Map: 3, MapAttempt: "a"}, err: errors.New("x")}
+	for name, test := range map[string]struct {
+		ctx  context.Context
+		err  error
+		kind api.FailureKind
+		url  string
+	}{
+		"program":              {t.Context(), fmt.Errorf("x: %w", &ProgramError{Message: "bad"}), api.FailureKind_FAILURE_KIND_PROGRAM, "here"},
+		"input changed":        {t.Context(), read(objectstore.ErrPrecondition), api.FailureKind_FAILURE_KIND_PROGRAM, "s3://b/k"},
+		"store unreachable":    {t.Context(), read(objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_NODE, "s3://b/k"},
+		"disk full":            {t.Context(), errors.New("no space"), api.FailureKind_FAILURE_KIND_NODE, ""},
+		"segment":              {t.Context(), broken, api.FailureKind_FAILURE_KIND_SEGMENT, ""},
+		"killed":               {killed, context.Canceled, api.FailureKind_FAILURE_KIND_KILLED, ""},
+		"program while killed": {killed, &ProgramError{Message: "signal: killed"}, api.FailureKind_FAILURE_KIND_KILLED, ""},
+	} {
+		if f := failure(test.ctx, test.err, "here", 1); f.Kind != test.kind || f.Input != test.url {
+			t.Errorf("%s: %v, want %v at %q", name, f, test.kind, test.url)
+		}
+	}
+}
+
+func TestFailuresAreBounded(t *testing.T) {
+	long := strings.Repeat("é\n", 10_000)
+	f := failure(t.Context(), &ProgramError{Message: long, StderrTail: long}, "", 0)
+	if len(f.Message) > maxMessage+8 || len(f.StderrTail) > maxTail {
+		t.Errorf("message of %d, tail of %d bytes", len(f.Message), len(f.StderrTail))
+	}
+}
+
+func TestCountersOfAProgram(t *testing.T) {
+	c := &Context{}
+	c.Counter("g", "b").Add(2)
+	c.Counter("g", "a").Add(1)
+	c.Counter("g", "b").Add(3)
+	if got := fmt.Sprint(c.userCounters()); strings.Count(got, "value:") != 2 || c.Counter("g", "b").Value() != 5 {
+		t.Errorf("counters %s", got)
+	}
+	if c.Err() != nil {
+		t.Error(c.Err())
+	}
+	for i := range 100 {
+		c.Counter("group", fmt.Sprintf("a name of some length %d", i))
+	}
+	if c.Err() == nil || c.counterBytes > maxCounterBytes {
+		t.Errorf("a hundred counters of %d bytes: %v", c.counterBytes, c.Err())
+	}
+	other := &Context{}
+	if other.Counter(Group, "mapInputRecords"); other.Err() == nil {
+		t.Error("a program may count in the engine's group")
+	}
+}
+
+func TestPartitionerOutOfRange(t *testing.T) {
+	for _, p := range []int{-1, 4} {
+		c := &Context{partitions: 4, maxRecord: 10, program: &Program{Partition: func([]byte, int) int { return p }}}
+		collector, err := engine.NewCollector(engine.Config{Partitions: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.collector = collector
+		c.Emit([]byte("k"), nil)
+		var e *ProgramError
+		if !errors.As(c.Err(), &e) || !strings.Contains(e.Message, fmt.Sprintf("%d of 4", p)) {
+			t.Errorf("partition %d: %v", p, c.Err())
+		}
+	}
+}
+
+func TestVariablesAreFoundWhole(t *testing.T) {
+	env := []byte("A=1\x00" + TokenEnv + "=abc\x00B=2\x00")
+	for variable, want := range map[string]bool{TokenEnv + "=abc": true, TokenEnv + "=ab": false, "A=1": true, "=abc": false, "B=2": true} {
+		if got := hasVariable(env, []byte(variable)); got != want {
+			t.Errorf("%s: %v", variable, got)
+		}
+	}
+}
