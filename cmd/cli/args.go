@@ -1,0 +1,286 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/urfave/cli/v2"
+)
+
+// invocation is a command line sorted: which command, its flags, its arguments.
+type invocation struct {
+	path   []*cli.Command // from the first word to the leaf
+	global []string       // flags of the whole program, as --name=value
+	local  []string       // flags of the command
+	args   []string
+	after  []string // behind --
+	help   bool
+}
+
+func (v invocation) command() *cli.Command {
+	if len(v.path) == 0 {
+		return nil
+	}
+	return v.path[len(v.path)-1]
+}
+
+// name is the command as people type it.
+func (v invocation) name() string {
+	words := []string{"millrace"}
+	for _, c := range v.path {
+		words = append(words, c.Name)
+	}
+	return strings.Join(words, " ")
+}
+
+// argv is the same in the one order urfave/cli reads: flags before arguments.
+func (v invocation) argv() []string {
+	words := append([]string{"millrace"}, v.global...)
+	for _, c := range v.path {
+		words = append(words, c.Name)
+	}
+	return slices.Concat(words, v.local, []string{"--"}, v.args, v.after)
+}
+
+// wantsJSON says whether --json was given, however wrong the rest may be.
+func wantsJSON(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.Contains(args, "--json") || slices.Contains(args, "-json") || slices.Contains(args, "--json=true")
+}
+
+// parse sorts a command line. Flags may stand before and after arguments, -- ends
+// them; what it does not know is an error that suggests the nearest known word.
+func parse(commands []*cli.Command, globals []cli.Flag, words []string) (invocation, error) {
+	p := parser{commands: commands, globals: globals, words: words}
+	for len(p.words) > 0 {
+		word := p.words[0]
+		var err error
+		switch {
+		case word == "--":
+			p.inv.after, p.words = p.words[1:], nil
+			if p.leaf() == nil && len(p.inv.after) > 0 {
+				err = p.unknownCommand(p.inv.after[0])
+			}
+		case len(word) > 1 && word[0] == '-':
+			err = p.flag()
+		default:
+			err = p.word()
+		}
+		if err != nil {
+			return p.inv, err
+		}
+	}
+	return p.inv, nil
+}
+
+type parser struct {
+	commands []*cli.Command
+	globals  []cli.Flag
+	words    []string
+	inv      invocation
+}
+
+// leaf is the command whose arguments are being read, nil while there are subcommands to choose from.
+func (p *parser) leaf() *cli.Command {
+	if c := p.inv.command(); c != nil && len(c.Subcommands) == 0 {
+		return c
+	}
+	return nil
+}
+
+// choices are the commands that may come next.
+func (p *parser) choices() []*cli.Command {
+	if c := p.inv.command(); c != nil {
+		return c.Subcommands
+	}
+	return p.commands
+}
+
+func (p *parser) word() error {
+	word := p.words[0]
+	p.words = p.words[1:]
+	if p.leaf() != nil {
+		p.inv.args = append(p.inv.args, word)
+		return nil
+	}
+	if word == "help" {
+		p.inv.help = true
+		return nil
+	}
+	c := find(p.choices(), word)
+	if c == nil {
+		return p.unknownCommand(word)
+	}
+	p.inv.path = append(p.inv.path, c)
+	return nil
+}
+
+func (p *parser) unknownCommand(word string) error {
+	var names []string
+	for _, c := range p.choices() {
+		if !c.Hidden {
+			names = append(names, c.Names()...)
+		}
+	}
+	group := p.inv.name()
+	if near := nearest(word, names); near != "" {
+		return usagef(fmt.Sprintf("%s %s  (was that meant?)", group, near), "unknown command %q", strings.TrimPrefix(group+" "+word, "millrace "))
+	}
+	return usagef(group+" --help", "unknown command %q", strings.TrimPrefix(group+" "+word, "millrace "))
+}
+
+// flag reads the flag at the front: --name, --name=value, --name value, -n value,
+// -nvalue, or short switches in a bundle.
+func (p *parser) flag() error {
+	word := p.words[0]
+	name, value, given := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(word, "-"), "-"), "=")
+	if name == "help" || name == "h" {
+		p.inv.help, p.words = true, p.words[1:]
+		return nil
+	}
+	f, global := p.find(name)
+	if f == nil && p.leaf() == nil && p.inv.command() != nil {
+		// "master --dir D" is "master run --dir D".
+		if run := find(p.choices(), "run"); run != nil {
+			p.inv.path = append(p.inv.path, run)
+			return nil
+		}
+	}
+	if f == nil && !strings.HasPrefix(word, "--") {
+		if ok, err := p.short(word); ok {
+			return err
+		}
+	}
+	if f == nil {
+		return p.unknownFlag(word, name)
+	}
+	p.words = p.words[1:]
+	if !given && takesValue(f) {
+		if len(p.words) == 0 || p.isFlag(p.words[0]) {
+			return usagef(p.inv.name()+" --help", "flag %s needs a value", flagWord(name))
+		}
+		value, given = p.words[0], true
+		p.words = p.words[1:]
+	}
+	p.add(f, global, value, given)
+	return nil
+}
+
+func (p *parser) add(f cli.Flag, global bool, value string, given bool) {
+	word := "--" + f.Names()[0]
+	if given {
+		word += "=" + value
+	}
+	if global {
+		p.inv.global = append(p.inv.global, word)
+	} else {
+		p.inv.local = append(p.inv.local, word)
+	}
+}
+
+// short reads -Dkey=value and -rf: a letter with its value, or a bundle of switches.
+func (p *parser) short(word string) (bool, error) {
+	letters := strings.TrimPrefix(word, "-")
+	if first, global := p.find(letters[:1]); first != nil && takesValue(first) {
+		p.words = p.words[1:]
+		p.add(first, global, letters[1:], true)
+		return true, nil
+	}
+	for i := range letters {
+		if f, _ := p.find(letters[i : i+1]); f == nil || takesValue(f) {
+			return false, nil
+		}
+	}
+	p.words = p.words[1:]
+	for i := range letters {
+		f, global := p.find(letters[i : i+1])
+		p.add(f, global, "", false)
+	}
+	return true, nil
+}
+
+// isFlag says whether a word is surely a flag of this command and no value.
+func (p *parser) isFlag(word string) bool {
+	if !strings.HasPrefix(word, "--") {
+		return false
+	}
+	name, _, _ := strings.Cut(word[2:], "=")
+	f, _ := p.find(name)
+	return word == "--" || f != nil
+}
+
+func (p *parser) find(name string) (f cli.Flag, global bool) {
+	if c := p.inv.command(); c != nil {
+		for _, f := range c.Flags {
+			if slices.Contains(f.Names(), name) {
+				return f, false
+			}
+		}
+	}
+	for _, f := range p.globals {
+		if slices.Contains(f.Names(), name) {
+			return f, true
+		}
+	}
+	return nil, false
+}
+
+func (p *parser) unknownFlag(word, name string) error {
+	var names []string
+	for _, f := range p.globals {
+		names = append(names, f.Names()...)
+	}
+	if c := p.inv.command(); c != nil {
+		for _, f := range c.Flags {
+			names = append(names, f.Names()...)
+		}
+	}
+	what := p.inv.name()
+	if near := nearest(name, names); near != "" {
+		return usagef(fmt.Sprintf("%s %s  (was that meant?)", what, flagWord(near)), "%s has no flag %s", what, word)
+	}
+	return usagef(what+" --help", "%s has no flag %s", what, word)
+}
+
+func flagWord(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+func takesValue(f cli.Flag) bool {
+	d, ok := f.(cli.DocGenerationFlag)
+	return ok && d.TakesValue()
+}
+
+func find(commands []*cli.Command, name string) *cli.Command {
+	for _, c := range commands {
+		if c.HasName(name) {
+			return c
+		}
+	}
+	return nil
+}
+
+// nearest is the known word that was probably meant, or "".
+func nearest(word string, known []string) string {
+	best, bestDistance := "", max(2, len(word)/3)+1
+	for _, k := range known {
+		d := levenshtein.ComputeDistance(word, k)
+		if d >= min(len(k), len(word)) {
+			continue // nothing in common
+		}
+		if len(word) >= 3 && strings.HasPrefix(k, word) {
+			d = 1
+		}
+		if d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	return best
+}

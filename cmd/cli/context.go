@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"millrace/cmd/cli/s3source"
+	"millrace/pkg/client"
+)
+
+// contextView is a context without its secrets.
+type contextView struct {
+	Name       string   `json:"name"`
+	Current    bool     `json:"current"`
+	Servers    []string `json:"servers"`
+	Cluster    string   `json:"cluster"`
+	S3Endpoint string   `json:"s3Endpoint"`
+	S3Region   string   `json:"s3Region"`
+	S3Access   string   `json:"s3AccessKey"`
+}
+
+func (a *app) contextCommand() *cli.Command {
+	return group("context", "which cluster and which storage commands speak to", "millrace context list\nmillrace context use dev", nil,
+		a.leaf(spec{name: "list", aliases: []string{"ls"}, usage: "all contexts", example: "millrace context list", do: contextList}),
+		a.leaf(spec{name: "use", usage: "make a context the current one", args: "NAME", min: 1, max: 1, example: "millrace context use dev", do: contextUse}),
+		a.leaf(spec{name: "show", aliases: []string{"describe"}, usage: "a context, without its secrets", args: "[NAME]", max: 1, example: "millrace context show", do: contextShow}),
+		a.leaf(spec{name: "set", usage: "change the current context's object store, servers or cluster", args: "[NAME]", max: 1,
+			example: "millrace context set --s3 http://minio:9000 --s3-access-key KEY --s3-secret-key SECRET\nmillrace context set --cluster nightly", do: contextSet}),
+		a.leaf(spec{name: "remove", aliases: []string{"rm"}, usage: "delete a context", args: "NAME", min: 1, max: 1, example: "millrace context remove old", do: contextRemove}),
+		a.leaf(spec{name: "env", usage: "lines that let aws, boto3, rclone and mc see the same storage", example: "eval \"$(millrace context env)\"\nmillrace context env --duckdb | duckdb …",
+			flags: []cli.Flag{&cli.BoolFlag{Name: "duckdb", Usage: "a CREATE SECRET statement for DuckDB instead"}}, do: contextEnv}),
+	)
+}
+
+func contextList(c *call) error {
+	names, err := client.ListContexts(c.millraceHome())
+	if err != nil {
+		return err
+	}
+	views := []contextView{}
+	for _, n := range names {
+		v, err := c.viewContext(n)
+		if err != nil {
+			return err
+		}
+		views = append(views, v)
+	}
+	return c.print(views, func(w io.Writer) {
+		t := newTable(w, "", "NAME", "SERVERS", "CLUSTER", "OBJECT STORE")
+		for _, v := range views {
+			mark := ""
+			if v.Current {
+				mark = "*"
+			}
+			t.row(mark, v.Name, strings.Join(v.Servers, " "), v.Cluster, v.S3Endpoint)
+		}
+		t.flush()
+	})
+}
+
+func (c *call) viewContext(name string) (contextView, error) {
+	ctx, err := client.LoadContext(c.millraceHome(), name)
+	if err != nil {
+		return contextView{}, contextFault(err)
+	}
+	current, err := client.CurrentContext(c.millraceHome())
+	if err != nil && !errors.Is(err, client.ErrNoContext) {
+		return contextView{}, err
+	}
+	v := contextView{Name: ctx.Name, Current: current == ctx.Name, Servers: ctx.Servers, Cluster: ctx.Cluster}
+	if v.Servers == nil {
+		v.Servers = []string{}
+	}
+	if v.Cluster == "" {
+		v.Cluster = "default"
+	}
+	if ctx.S3 != nil {
+		v.S3Endpoint, v.S3Region, v.S3Access = ctx.S3.Endpoint, ctx.S3.Region, ctx.S3.AccessKey
+	}
+	return v, nil
+}
+
+func contextFault(err error) error {
+	if errors.Is(err, client.ErrNoContext) {
+		return faultf(exitNotFound, "millrace context list", "%s", err)
+	}
+	return err
+}
+
+func contextUse(c *call) error {
+	if err := client.UseContext(c.millraceHome(), c.args[0]); err != nil {
+		return contextFault(err)
+	}
+	return contextShowNamed(c, c.args[0])
+}
+
+func contextShow(c *call) error {
+	name := c.String("context")
+	if len(c.args) > 0 {
+		name = c.args[0]
+	}
+	return contextShowNamed(c, name)
+}
+
+func contextShowNamed(c *call, name string) error {
+	v, err := c.viewContext(name)
+	if err != nil {
+		return err
+	}
+	return c.print(v, func(w io.Writer) {
+		t := newTable(w)
+		t.row("context", v.Name)
+		t.row("servers", strings.Join(v.Servers, " "))
+		t.row("cluster", v.Cluster)
+		t.row("object store", v.S3Endpoint)
+		t.row("access key", v.S3Access)
+		t.flush()
+	})
+}
+
+func contextSet(c *call) error {
+	name := c.String("context")
+	if len(c.args) > 0 {
+		name = c.args[0]
+	}
+	ctx, err := client.LoadContext(c.millraceHome(), name)
+	if errors.Is(err, client.ErrNoContext) && name != "" {
+		ctx, err = &client.Context{Name: name}, nil
+	}
+	if err != nil {
+		return contextFault(err)
+	}
+	changed := false
+	if s := c.StringSlice("server"); len(s) > 0 {
+		ctx.Servers, changed = s, true
+	}
+	if s := c.String("cluster"); s != "" {
+		ctx.Cluster, changed = s, true
+	}
+	if c.IsSet("s3") || c.IsSet("s3-access-key") || c.IsSet("s3-region") {
+		source, err := c.storage()
+		if err != nil {
+			return err
+		}
+		ctx.S3, changed = &source.S3, true
+	}
+	if !changed {
+		return usagef("millrace context set --help", "nothing to set was given: --s3, --server or --cluster")
+	}
+	if err := client.SaveContext(c.millraceHome(), ctx); err != nil {
+		return err
+	}
+	return contextShowNamed(c, ctx.Name)
+}
+
+func contextRemove(c *call) error {
+	if err := client.RemoveContext(c.millraceHome(), c.args[0]); err != nil {
+		return contextFault(err)
+	}
+	return c.print(map[string]string{"removed": c.args[0]}, func(w io.Writer) { fmt.Fprintf(w, "removed context %s\n", c.args[0]) })
+}
+
+func contextEnv(c *call) error {
+	source, err := c.storage()
+	if err != nil {
+		return err
+	}
+	if source.Kind == s3source.None {
+		return usagef("millrace context set --s3 URL …", "no object store is known here")
+	}
+	s := source.S3
+	if c.Bool("duckdb") {
+		sql, err := duckDBSecret(s)
+		if err != nil {
+			return err
+		}
+		return c.print(map[string]string{"sql": sql}, func(w io.Writer) { io.WriteString(w, sql) })
+	}
+	vars := exportLines(s)
+	byName := map[string]string{}
+	for _, v := range vars {
+		byName[v[0]] = v[1]
+	}
+	return c.print(byName, func(w io.Writer) {
+		for _, v := range vars {
+			fmt.Fprintf(w, "export %s=%s\n", v[0], shellQuote(v[1]))
+		}
+	})
+}
+
+// exportLines are the variables by which other tools find the same storage.
+func exportLines(s client.S3) [][2]string {
+	region := s.Region
+	if region == "" {
+		region = "us-east-1"
+	}
+	vars := [][2]string{
+		{"AWS_ENDPOINT_URL", s.Endpoint}, {"AWS_ENDPOINT_URL_S3", s.Endpoint},
+		{"AWS_ACCESS_KEY_ID", s.AccessKey}, {"AWS_SECRET_ACCESS_KEY", s.SecretKey},
+	}
+	if s.SessionToken != "" {
+		vars = append(vars, [2]string{"AWS_SESSION_TOKEN", s.SessionToken})
+	}
+	vars = append(vars,
+		[2]string{"AWS_REGION", region}, [2]string{"AWS_DEFAULT_REGION", region},
+		[2]string{"RCLONE_CONFIG_MILLRACE_TYPE", "s3"}, [2]string{"RCLONE_CONFIG_MILLRACE_PROVIDER", "Other"},
+		[2]string{"RCLONE_CONFIG_MILLRACE_ENDPOINT", s.Endpoint}, [2]string{"RCLONE_CONFIG_MILLRACE_REGION", region},
+		[2]string{"RCLONE_CONFIG_MILLRACE_ACCESS_KEY_ID", s.AccessKey}, [2]string{"RCLONE_CONFIG_MILLRACE_SECRET_ACCESS_KEY", s.SecretKey},
+		[2]string{"RCLONE_CONFIG_MILLRACE_FORCE_PATH_STYLE", "true"},
+	)
+	if s.SessionToken != "" {
+		vars = append(vars, [2]string{"RCLONE_CONFIG_MILLRACE_SESSION_TOKEN", s.SessionToken})
+	}
+	if u, err := url.Parse(s.Endpoint); err == nil {
+		u.User = url.UserPassword(s.AccessKey, s.SecretKey)
+		vars = append(vars, [2]string{"MC_HOST_millrace", u.String()})
+	}
+	return vars
+}
+
+func duckDBSecret(s client.S3) (string, error) {
+	u, err := url.Parse(s.Endpoint)
+	if err != nil {
+		return "", fmt.Errorf("object store's URL: %w", err)
+	}
+	quote := func(v string) string { return "'" + strings.ReplaceAll(v, "'", "''") + "'" }
+	region := s.Region
+	if region == "" {
+		region = "us-east-1"
+	}
+	lines := []string{
+		"CREATE OR REPLACE SECRET millrace (", "  TYPE s3,", "  KEY_ID " + quote(s.AccessKey) + ",", "  SECRET " + quote(s.SecretKey) + ",",
+	}
+	if s.SessionToken != "" {
+		lines = append(lines, "  SESSION_TOKEN "+quote(s.SessionToken)+",")
+	}
+	lines = append(lines, "  REGION "+quote(region)+",", "  ENDPOINT "+quote(u.Host)+",", "  URL_STYLE 'path',",
+		fmt.Sprintf("  USE_SSL %t", u.Scheme == "https"), ");")
+	return strings.Join(lines, "\n") + "\n", nil
+}
+
+// shellQuote quotes a word for a POSIX shell where it must be.
+func shellQuote(s string) string {
+	plain := strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=@%+,", r))
+	}) < 0
+	if plain && s != "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"millrace/cmd/cli/devcluster"
+	"millrace/cmd/cli/s3source"
+	"millrace/pkg/client"
+)
+
+func (a *app) devCommand() *cli.Command {
+	return a.leaf(spec{name: "dev", usage: "a whole cluster on this machine, to work with; Ctrl-C ends it, its data stays", example: "millrace dev\nmillrace dev --core 3 --task 0 --slots 2 --dir ./cluster\nAWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… millrace dev --s3 http://minio:9000",
+		flags: []cli.Flag{
+			&cli.IntFlag{Name: "masters", Usage: "masters, `N`", Value: 1},
+			&cli.IntFlag{Name: "core", Usage: "core nodes, `N`: they run tasks and keep data", Value: 2},
+			&cli.IntFlag{Name: "task", Usage: "task nodes, `N`: they run tasks only", Value: 1},
+			&cli.IntFlag{Name: "slots", Usage: "attempts at once per node, `N`; default: the machine's CPUs divided over the nodes"},
+			&cli.StringFlag{Name: "dir", Usage: "`DIR` that keeps everything; default $MILLRACE_HOME/dev"},
+		}, do: dev})
+}
+
+// devConfig reads what dev and demo have in common.
+func (c *call) devConfig(dir string) (devcluster.Config, error) {
+	conf := devcluster.Config{Dir: dir, Core: c.Int("core"), Task: c.Int("task"), Slots: c.Int("slots"), Getenv: c.env.Getenv, Environ: os.Environ(), Say: c.sayer()}
+	if n := c.Int("masters"); n != 1 {
+		return conf, usagef("leave --masters away", "--masters %d: dev runs one master so far", n)
+	}
+	if c.IsSet("s3") || c.IsSet("s3-access-key") {
+		s, err := s3source.Resolve(s3source.Flags{Endpoint: c.String("s3"), AccessKey: c.String("s3-access-key"), SecretKey: c.String("s3-secret-key"),
+			SessionToken: c.String("s3-session-token"), Region: c.String("s3-region"), CAFile: c.String("s3-ca")}, c.env.Getenv, c.env.Home, nil)
+		var mistake *s3source.Error
+		if errors.As(err, &mistake) {
+			return conf, usagef(mistake.Next, "%s", mistake.Message)
+		}
+		if err != nil {
+			return conf, err
+		}
+		conf.S3 = &s.S3
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return conf, err
+	}
+	conf.Binary = binary
+	return conf, nil
+}
+
+// sayer writes lines to standard error, one at a time.
+func (a *app) sayer() func(string, ...any) {
+	var mu sync.Mutex
+	return func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(a.env.Stderr, format+"\n", args...)
+	}
+}
+
+func dev(c *call) error {
+	dir := c.String("dir")
+	if dir == "" {
+		dir = filepath.Join(c.millraceHome(), "dev")
+	}
+	conf, err := c.devConfig(dir)
+	if err != nil {
+		return err
+	}
+	cluster, err := devcluster.New(conf)
+	if err != nil {
+		return usagef("millrace dev --help", "%s", err)
+	}
+	ctx := c.Context.Context
+	started := time.Now()
+	if err := openCluster(ctx, cluster); err != nil {
+		return err
+	}
+	defer cluster.Close()
+	name := c.String("context")
+	if name == "" {
+		name = "dev"
+	}
+	if err := c.keepContext(name, cluster); err != nil {
+		return err
+	}
+	conf.Say("cluster of %d core and %d task nodes with %d slots is ready after %s", conf.Core, conf.Task, cluster.Slots(), formatDuration(time.Since(started)))
+	conf.Say("  object store  %s  (keys: millrace context env)\n  data and logs %s\n  context       %s, now the current one", cluster.S3().Endpoint, cluster.Dir(), name)
+	conf.Say("in another terminal:\n  millrace fs mb s3://input\n  millrace fs mb s3://output\n  millrace fs put FILE s3://input/\n  millrace run wordcount s3://input/ s3://output/words/\nCtrl-C ends the cluster; millrace dev goes on where it was")
+	if err := c.print(map[string]any{"ready": cluster.Server(), "context": name, "dir": cluster.Dir(), "s3Endpoint": cluster.S3().Endpoint},
+		func(w io.Writer) { fmt.Fprintf(w, "ready: %s\n", cluster.Server()) }); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	conf.Say("ending the cluster")
+	if err := cluster.Close(); err != nil {
+		return err
+	}
+	return silent{exitInterrupted}
+}
+
+// openCluster starts the cluster; errors say what to do.
+func openCluster(ctx context.Context, cluster *devcluster.Cluster) error {
+	err := cluster.Open(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, devcluster.ErrInUse):
+		return usagef("use that one, end it, or choose another folder: millrace dev --dir DIR --context NAME", "%s", err)
+	case ctx.Err() != nil:
+		return context.Canceled
+	}
+	return faultf(exitFailed, "look into the logs: "+filepath.Join(cluster.Dir(), "logs"), "the cluster did not start: %s", err)
+}
+
+// keepContext writes how to reach the cluster, and makes that the current context.
+func (c *call) keepContext(name string, cluster *devcluster.Cluster) error {
+	ctx := *cluster.Context()
+	ctx.Name = name
+	if err := client.SaveContext(c.millraceHome(), &ctx); err != nil {
+		return usagef("millrace dev --context NAME", "%s", strings.TrimPrefix(err.Error(), "save "))
+	}
+	return client.UseContext(c.millraceHome(), name)
+}

@@ -1,0 +1,154 @@
+package devcluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ErrInUse says that the folder belongs to a running cluster.
+var ErrInUse = errors.New("another millrace dev runs in this folder")
+
+// layout is what must stay the same from one start to the next: the ports that
+// nodes know each other by. It lies in DIR/dev.json.
+type layout struct {
+	Ports map[string]map[string]int `json:"ports"` // by process and purpose
+
+	path  string
+	fresh map[string]bool // chosen at this start
+}
+
+func loadLayout(dir string) (*layout, error) {
+	l := &layout{Ports: map[string]map[string]int{}, path: filepath.Join(dir, "dev.json"), fresh: map[string]bool{}}
+	data, err := os.ReadFile(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, l); err != nil {
+		return nil, fmt.Errorf("read %s: %w", l.path, err)
+	}
+	if l.Ports == nil {
+		l.Ports = map[string]map[string]int{}
+	}
+	return l, nil
+}
+
+func (l *layout) save() error {
+	data, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(l.path, append(data, '\n'))
+}
+
+// address is where a process serves a purpose: chosen once, then kept.
+func (l *layout) address(process, purpose string) (string, error) {
+	if port := l.Ports[process][purpose]; port != 0 {
+		return loopback(port), nil
+	}
+	port, err := freePort(l.taken())
+	if err != nil {
+		return "", err
+	}
+	if l.Ports[process] == nil {
+		l.Ports[process] = map[string]int{}
+	}
+	l.Ports[process][purpose] = port
+	return loopback(port), nil
+}
+
+func (l *layout) taken() map[int]bool {
+	taken := map[int]bool{}
+	for _, ports := range l.Ports {
+		for _, p := range ports {
+			taken[p] = true
+		}
+	}
+	return taken
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// freePort finds a port that is free for TCP and UDP, below the range from which systems take the
+// ports of outgoing connections: those come and go.
+func freePort(taken map[int]bool) (int, error) {
+	for range 1000 {
+		port := 20000 + rand.IntN(12000)
+		if !taken[port] && isFree(loopback(port)) {
+			return port, nil
+		}
+	}
+	return 0, errors.New("no free port between 20000 and 32000 on 127.0.0.1")
+}
+
+func isFree(address string) bool {
+	t, err := net.Listen("tcp", address)
+	if err != nil {
+		return false
+	}
+	defer t.Close()
+	u, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return false
+	}
+	u.Close()
+	return true
+}
+
+// lock takes the folder for this cluster. The processes it starts hold it, too, so that
+// the folder is free when the last of them has ended; wait bounds how long that may take.
+func lock(ctx context.Context, dir string, wait time.Duration) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(wait)
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || ownerLives(f) || time.Now().After(deadline) {
+			f.Close()
+			if errors.Is(err, syscall.EWOULDBLOCK) {
+				return nil, fmt.Errorf("%s: %w", dir, ErrInUse)
+			}
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		}
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// ownerLives says whether the process that took the lock is still there: then waiting is of no use.
+func ownerLives(f *os.File) bool {
+	buf := make([]byte, 32)
+	n, _ := f.ReadAt(buf, 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
+	return err == nil && pid > 1 && pid != os.Getpid() && syscall.Kill(pid, 0) == nil
+}

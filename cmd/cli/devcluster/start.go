@@ -1,0 +1,151 @@
+package devcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"millrace/pkg/api"
+	"millrace/pkg/api/apiconnect"
+	"millrace/pkg/client"
+	"millrace/pkg/embeddedstore"
+)
+
+// start launches the processes, side by side where order allows, and waits until all nodes run.
+func (c *Cluster) start(ctx context.Context) error {
+	if c.store != nil {
+		c.launch(c.store)
+		if err := embeddedstore.Ready(ctx, c.s3.Endpoint); err != nil {
+			return fmt.Errorf("object store: %w", err)
+		}
+	}
+	c.launch(c.master)
+	for _, w := range c.workers {
+		c.launch(w.process)
+	}
+	admin, err := c.waitForMaster(ctx)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	if err := c.giveTokens(ctx, admin.API()); err != nil {
+		return err
+	}
+	return c.waitForNodes(ctx, admin.API())
+}
+
+// poll calls done every 20 ms until it says so. Only the start does this: nothing in a job's path polls.
+func poll(ctx context.Context, done func() (bool, error)) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// waitForMaster waits until the master has written the administrator's credential and answers to it.
+func (c *Cluster) waitForMaster(ctx context.Context) (*client.Client, error) {
+	var admin *client.Client
+	file := filepath.Join(c.dir(c.master.name), "admin.json")
+	err := poll(ctx, func() (bool, error) {
+		found, err := client.ReadContext(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		found.Servers = []string{c.server}
+		found.S3 = &c.s3
+		c.context = found
+		admin, err = client.New(client.Config{Servers: found.Servers, Credential: found.Credential(), RetryFor: -1})
+		return err == nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = poll(ctx, func() (bool, error) {
+		one, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		_, err := admin.API().GetSite(one, connect.NewRequest(&api.GetSiteRequest{}))
+		return err == nil, fatal(err)
+	})
+	if err != nil {
+		return nil, errors.Join(err, admin.Close())
+	}
+	return admin, nil
+}
+
+// fatal keeps errors that waiting does not help with.
+func fatal(err error) error {
+	switch connect.CodeOf(err) {
+	case connect.CodePermissionDenied, connect.CodeUnauthenticated, connect.CodeUnimplemented, connect.CodeInvalidArgument:
+		return err
+	}
+	return nil
+}
+
+func (c *Cluster) giveTokens(ctx context.Context, svc apiconnect.MillraceServiceClient) error {
+	need := map[string]int32{} // by role: those without a certificate of their own
+	for _, w := range c.workers {
+		if w.token != nil {
+			need[w.role]++
+		}
+	}
+	tokens := map[string]string{}
+	for _, w := range c.workers {
+		if w.token == nil {
+			continue
+		}
+		if tokens[w.role] == "" {
+			resp, err := svc.CreateJoinToken(ctx, connect.NewRequest(&api.CreateJoinTokenRequest{Role: w.role, TtlMs: time.Hour.Milliseconds(), Uses: need[w.role]}))
+			if err != nil {
+				return fmt.Errorf("make a join token: %w", err)
+			}
+			tokens[w.role] = resp.Msg.GetToken()
+		}
+		w.token <- tokens[w.role]
+	}
+	return nil
+}
+
+func (c *Cluster) waitForNodes(ctx context.Context, svc apiconnect.MillraceServiceClient) error {
+	missing := ""
+	err := poll(ctx, func() (bool, error) {
+		resp, err := svc.ListNodes(ctx, connect.NewRequest(&api.ListNodesRequest{}))
+		if err != nil {
+			return false, fatal(err)
+		}
+		running := map[string]bool{}
+		for _, n := range resp.Msg.GetNodes() {
+			if n.GetState() == "RUNNING" {
+				running[n.GetName()] = true
+			}
+		}
+		var left []string
+		for _, w := range c.workers {
+			if !running[w.name] {
+				left = append(left, w.name)
+			}
+		}
+		missing = strings.Join(left, ", ")
+		return len(left) == 0, nil
+	})
+	if err != nil && missing != "" {
+		return fmt.Errorf("not running: %s: %w", missing, err)
+	}
+	return err
+}

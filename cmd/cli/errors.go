@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	"millrace/pkg/client"
+	"millrace/pkg/objectstore"
+)
+
+// fault is an error in the form people get it: a line per mistake, what to do
+// next, the exit code.
+type fault struct {
+	lines []string
+	next  string
+	code  int
+}
+
+func (f *fault) Error() string { return strings.Join(f.lines, "; ") }
+
+func faultf(code int, next, format string, args ...any) *fault {
+	return &fault{lines: []string{fmt.Sprintf(format, args...)}, next: next, code: code}
+}
+
+// usagef is a mistake on the command line; nothing was started.
+func usagef(next, format string, args ...any) *fault {
+	return faultf(exitUsage, next, format, args...)
+}
+
+// silent ends a command with an exit code after it has said everything itself.
+type silent struct{ code int }
+
+func (s silent) Error() string { return fmt.Sprintf("exit code %d", s.code) }
+
+// timedOut wraps an error that --timeout caused.
+var errTimedOut = errors.New("timed out")
+
+// explain turns any error into a fault.
+func explain(ctx context.Context, err error) *fault {
+	var f *fault
+	if errors.As(err, &f) {
+		out := *f
+		if out.next == "" {
+			out.next = defaultNext(out.code)
+		}
+		return &out
+	}
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || connect.CodeOf(err) == connect.CodeCanceled) {
+		return faultf(exitInterrupted, "run it again when you are ready", "interrupted")
+	}
+	if code := storeCode(err); code != 0 {
+		return faultf(code, storeNext(err, code), "%s", err)
+	}
+	p := client.Problems(err)
+	out := &fault{lines: p.GetErrors(), next: p.GetNext(), code: int(p.GetExitCode())}
+	if out.code == 0 {
+		out.code = exitFailed
+	}
+	if errors.Is(err, errTimedOut) {
+		out.code = exitTimeout
+	}
+	if out.next == "" {
+		out.next = defaultNext(out.code)
+	}
+	return out
+}
+
+// storeCode is the exit code of an object store's error, 0 for others.
+func storeCode(err error) int {
+	switch {
+	case errors.Is(err, objectstore.ErrUnreachable), errors.Is(err, objectstore.ErrDenied):
+		return exitUnreachable
+	case errors.Is(err, objectstore.ErrNoSuchBucket), errors.Is(err, objectstore.ErrNotExist), errors.Is(err, os.ErrNotExist):
+		return exitNotFound
+	}
+	return 0
+}
+
+func storeNext(err error, code int) string {
+	if errors.Is(err, objectstore.ErrDenied) {
+		return "check the key: millrace context show says which object store is used, and as whom"
+	}
+	if errors.Is(err, objectstore.ErrUnreachable) {
+		return "check that the object store is up and its URL is right: millrace context show"
+	}
+	return defaultNext(code)
+}
+
+func defaultNext(code int) string {
+	switch code {
+	case exitUsage:
+		return "millrace --help"
+	case exitUnreachable:
+		return "check that the cluster and the store are up (millrace status), then repeat the command; nothing was lost"
+	case exitNotFound:
+		return "check the name: millrace job list, millrace node list, millrace fs ls"
+	case exitTimeout:
+		return "repeat with a longer --timeout"
+	case exitInterrupted:
+		return "run it again when you are ready"
+	}
+	return "millrace status says how the cluster is"
+}
+
+// errorView is an error as JSON.
+type errorView struct {
+	Error    string   `json:"error"`
+	Errors   []string `json:"errors"`
+	Next     string   `json:"next"`
+	ExitCode int      `json:"exitCode"`
+}
+
+// report prints an error and returns the exit code.
+func (a *app) report(ctx context.Context, err error) int {
+	var s silent
+	if errors.As(err, &s) {
+		return s.code
+	}
+	f := explain(ctx, err)
+	var lines []string
+	for _, l := range f.lines {
+		for one := range strings.SplitSeq(strings.TrimSpace(l), "\n") {
+			lines = append(lines, strings.TrimRight(one, "\r "))
+		}
+	}
+	if a.json {
+		e := json.NewEncoder(a.env.Stderr)
+		e.SetEscapeHTML(false)
+		e.Encode(errorView{strings.Join(lines, "; "), lines, f.next, f.code})
+		return f.code
+	}
+	for _, l := range lines {
+		fmt.Fprintf(a.env.Stderr, "millrace: %s\n", l)
+	}
+	fmt.Fprintf(a.env.Stderr, "next: %s\n", f.next)
+	return f.code
+}

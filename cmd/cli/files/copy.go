@@ -1,0 +1,197 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"millrace/pkg/objectstore"
+)
+
+// Task is one file to copy.
+type Task struct {
+	From, To Place
+	Size     int64
+}
+
+// Plan says what copying sources to a target means. A single folder's content
+// goes straight below the target (so that put -r and get -r are each other's
+// inverse); with several sources each goes below the target under its own name.
+// A single file goes to exactly the target, unless that is a folder.
+func (f *Files) Plan(ctx context.Context, from []Place, to Place, recursive bool) ([]Task, error) {
+	many := len(from) > 1
+	var sources []Entry
+	for _, p := range from {
+		e, err := f.Stat(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if e.Dir && !recursive {
+			return nil, &FolderError{p.String()}
+		}
+		sources = append(sources, e)
+	}
+	intoFolder := many || to.folderish()
+	if !intoFolder && to.Bucket == "" {
+		st, err := os.Stat(to.Path)
+		intoFolder = err == nil && st.IsDir()
+	}
+	var tasks []Task
+	for i, e := range sources {
+		target, err := to, error(nil)
+		if e.Dir && many || !e.Dir && intoFolder {
+			if target, err = to.join(from[i].base()); err != nil {
+				return nil, err
+			}
+		}
+		if !e.Dir {
+			tasks = append(tasks, Task{e.Place, target, e.Size})
+			continue
+		}
+		for file, err := range f.List(ctx, e.Place, true) {
+			if err != nil {
+				return nil, err
+			}
+			if file.rel == "" || file.rel[len(file.rel)-1] == '/' {
+				continue // the marker of an empty folder
+			}
+			at, err := target.join(file.rel)
+			if err != nil {
+				return nil, err
+			}
+			tasks = append(tasks, Task{file.Place, at, file.Size})
+		}
+	}
+	return tasks, nil
+}
+
+// Copy carries out a plan, several files at once. done, if not nil, counts bytes. The first error stops the rest.
+func (f *Files) Copy(ctx context.Context, tasks []Task, done *atomic.Int64) error {
+	outer := ctx
+	g, ctx := errgroup.WithContext(ctx)
+	parallel := f.Parallel
+	if parallel == 0 {
+		parallel = 8
+	}
+	g.SetLimit(parallel)
+	for _, t := range tasks {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			if err := f.copyOne(ctx, t, done); err != nil {
+				return fmt.Errorf("copy %s to %s: %w", t.From, t.To, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return outer.Err()
+}
+
+func (f *Files) copyOne(ctx context.Context, t Task, done *atomic.Int64) error {
+	if same(t.From, t.To) {
+		return errors.New("both are the same file")
+	}
+	r, err := f.Open(ctx, t.From)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return f.Write(ctx, t.To, &counting{r, done}, t.Size)
+}
+
+func same(a, b Place) bool {
+	if a.Remote() || b.Remote() {
+		return a == b
+	}
+	x, errX := os.Stat(a.Path)
+	y, errY := os.Stat(b.Path)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+type counting struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if c.n != nil {
+		c.n.Add(int64(n))
+	}
+	return n, err
+}
+
+// Open reads a file or object whole. An object that is replaced meanwhile gives an error.
+func (f *Files) Open(ctx context.Context, p Place) (io.ReadCloser, error) {
+	if !p.Remote() {
+		r, err := os.Open(p.Path)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, &NotFoundError{p.String()}
+		}
+		return r, err
+	}
+	s, err := f.Store()
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.Get(ctx, p.Bucket, p.Path, 0, -1, "")
+	if errors.Is(err, objectstore.ErrNotExist) {
+		return nil, &NotFoundError{p.String()}
+	}
+	if err != nil {
+		return nil, f.bucketError(p, err)
+	}
+	return r, nil
+}
+
+// Write writes a file or object whole or not at all. size < 0 means unknown.
+func (f *Files) Write(ctx context.Context, p Place, r io.Reader, size int64) error {
+	if !p.Remote() {
+		return writeLocal(p.Path, r)
+	}
+	if p.Path == "" {
+		return fmt.Errorf("%s names no object", p)
+	}
+	s, err := f.Store()
+	if err != nil {
+		return err
+	}
+	return f.bucketError(p, upload(ctx, s, p.Bucket, p.Path, r, size))
+}
+
+// writeLocal writes beside the file and renames, so that a half-written one is never seen.
+func writeLocal(name string, r io.Reader) (err error) {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	w, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			w.Close()
+			os.Remove(w.Name())
+		}
+	}()
+	if _, err = io.Copy(w, r); err != nil {
+		return err
+	}
+	if err = w.Chmod(0o644); err != nil {
+		return err
+	}
+	if err = w.Close(); err != nil {
+		return err
+	}
+	return os.Rename(w.Name(), name)
+}

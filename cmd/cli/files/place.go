@@ -1,0 +1,243 @@
+// Package files copies, lists and removes files and objects alike: a place is
+// a path on this machine or s3://bucket/key. It owns how names map from one to
+// the other, and that nothing half-copied is ever seen.
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"millrace/pkg/objectstore"
+)
+
+// ErrNoHDFS says that hdfs:// places cannot be used.
+var ErrNoHDFS = errors.New("hdfs is not available yet")
+
+// NotFoundError names a place that does not exist.
+type NotFoundError struct{ Place string }
+
+func (e *NotFoundError) Error() string { return e.Place + " does not exist" }
+
+// MissingBucketError names a bucket that does not exist.
+type MissingBucketError struct{ Bucket string }
+
+func (e *MissingBucketError) Error() string { return "there is no bucket s3://" + e.Bucket }
+
+// FolderError says that a folder was named where only -r takes one.
+type FolderError struct{ Place string }
+
+func (e *FolderError) Error() string { return e.Place + " is a folder" }
+
+// Place is where a file is: in a bucket, or on this machine.
+type Place struct {
+	Bucket string // "" = local
+	Path   string // object key, or local path
+	all    bool   // s3:// alone: all buckets
+}
+
+// Parse reads a place: s3:// (also s3a://, s3n://), file://, or a local path.
+func Parse(s string) (Place, error) {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		if s == "" {
+			return Place{}, errors.New("an empty path names nothing")
+		}
+		return Place{Path: s}, nil
+	}
+	switch scheme {
+	case "s3", "s3a", "s3n":
+		if rest == "" {
+			return Place{all: true}, nil
+		}
+		u, err := objectstore.ParseURL(s)
+		if err != nil {
+			return Place{}, err
+		}
+		return Place{Bucket: u.Bucket, Path: u.Key}, nil
+	case "file":
+		return Place{Path: rest}, nil
+	case "hdfs":
+		return Place{}, fmt.Errorf("%s: %w", s, ErrNoHDFS)
+	}
+	return Place{}, fmt.Errorf("%s: unknown scheme %q: s3://bucket/key or a local path", s, scheme)
+}
+
+// Remote says whether the place is in an object store.
+func (p Place) Remote() bool { return p.Bucket != "" || p.all }
+
+// Buckets says whether the place is the list of all buckets.
+func (p Place) Buckets() bool { return p.all }
+
+func (p Place) String() string {
+	if p.all {
+		return "s3://"
+	}
+	if p.Bucket != "" {
+		return "s3://" + p.Bucket + "/" + p.Path
+	}
+	return p.Path
+}
+
+// folderish says whether the place is written as a folder: with a slash at the end, or a bucket alone.
+func (p Place) folderish() bool {
+	if p.Bucket != "" {
+		return p.Path == "" || strings.HasSuffix(p.Path, "/")
+	}
+	return strings.HasSuffix(p.Path, "/")
+}
+
+// base is the last element of its name.
+func (p Place) base() string {
+	if p.Bucket != "" {
+		if b := path.Base("/" + strings.TrimRight(p.Path, "/")); b != "/" {
+			return b
+		}
+		return p.Bucket
+	}
+	abs, err := filepath.Abs(p.Path)
+	if err != nil {
+		return filepath.Base(p.Path)
+	}
+	return filepath.Base(abs)
+}
+
+// join is the place of a relative slash-separated name below p. A name that would lead out of p is refused.
+func (p Place) join(name string) (Place, error) {
+	if p.Bucket != "" {
+		prefix := p.Path
+		if prefix != "" && !strings.HasSuffix(prefix, "/") {
+			prefix += "/"
+		}
+		return Place{Bucket: p.Bucket, Path: prefix + name}, nil
+	}
+	local := filepath.FromSlash(name)
+	if !filepath.IsLocal(local) {
+		return Place{}, fmt.Errorf("the name %q would lead out of %s", name, p.Path)
+	}
+	return Place{Path: filepath.Join(p.Path, local)}, nil
+}
+
+// Entry is a file, an object or a folder.
+type Entry struct {
+	Place Place
+	objectstore.Object
+	Dir bool
+	rel string // slash-separated, below what was walked
+}
+
+// Files works on places.
+type Files struct {
+	// Store gives the object store; called only when a remote place is used.
+	Store func() (objectstore.Store, error)
+	// Parallel is how many files are copied at once; 0 means 8.
+	Parallel int
+}
+
+// Stat says what a place is. A prefix that holds objects is a folder.
+func (f *Files) Stat(ctx context.Context, p Place) (Entry, error) {
+	if !p.Remote() {
+		st, err := os.Stat(p.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return Entry{}, &NotFoundError{p.String()}
+		}
+		if err != nil {
+			return Entry{}, err
+		}
+		return localEntry(p, st), nil
+	}
+	s, err := f.Store()
+	if err != nil {
+		return Entry{}, err
+	}
+	if p.all {
+		return Entry{Place: p, Dir: true}, nil
+	}
+	if p.Path != "" && !strings.HasSuffix(p.Path, "/") {
+		o, err := s.Head(ctx, p.Bucket, p.Path)
+		if err == nil {
+			return Entry{Place: p, Object: o}, nil
+		}
+		if !errors.Is(err, objectstore.ErrNotExist) {
+			return Entry{}, f.bucketError(p, err)
+		}
+	}
+	prefix := folderKey(p.Path)
+	for _, err := range s.List(ctx, p.Bucket, prefix, objectstore.ListOptions{Max: 1}) {
+		if err != nil {
+			return Entry{}, f.bucketError(p, err)
+		}
+		return Entry{Place: Place{Bucket: p.Bucket, Path: prefix}, Dir: true}, nil
+	}
+	if ok, err := s.BucketExists(ctx, p.Bucket); err != nil {
+		return Entry{}, err
+	} else if !ok {
+		return Entry{}, &MissingBucketError{p.Bucket}
+	}
+	if p.Path == "" {
+		return Entry{Place: p, Dir: true}, nil
+	}
+	return Entry{}, &NotFoundError{p.String()}
+}
+
+func localEntry(p Place, st fs.FileInfo) Entry {
+	e := Entry{Place: p, Dir: st.IsDir(), Object: objectstore.Object{Key: p.Path, ModifiedAt: st.ModTime()}}
+	if !e.Dir {
+		e.Size = st.Size()
+	}
+	return e
+}
+
+func folderKey(key string) string {
+	if key == "" || strings.HasSuffix(key, "/") {
+		return key
+	}
+	return key + "/"
+}
+
+// bucketError names the bucket when that is what is missing.
+func (f *Files) bucketError(p Place, err error) error {
+	if errors.Is(err, objectstore.ErrNoSuchBucket) {
+		return &MissingBucketError{p.Bucket}
+	}
+	return err
+}
+
+// Expand resolves a glob (*, ?, […], **, {a,b}) in a remote place to what it
+// matches; a place without one, or that exists as it is written, is itself.
+func (f *Files) Expand(ctx context.Context, p Place) ([]Place, error) {
+	meta := strings.IndexAny(p.Path, `*?[{`)
+	if p.Bucket == "" || meta < 0 {
+		return []Place{p}, nil
+	}
+	s, err := f.Store()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Head(ctx, p.Bucket, p.Path); err == nil {
+		return []Place{p}, nil
+	}
+	if !doublestar.ValidatePattern(p.Path) {
+		return nil, fmt.Errorf("%s is not a glob that can be read", p)
+	}
+	var found []Place
+	for o, err := range s.List(ctx, p.Bucket, p.Path[:meta], objectstore.ListOptions{}) {
+		if err != nil {
+			return nil, f.bucketError(p, err)
+		}
+		if doublestar.MatchUnvalidated(p.Path, o.Key) {
+			found = append(found, Place{Bucket: p.Bucket, Path: o.Key})
+		}
+	}
+	if len(found) == 0 {
+		return nil, &NotFoundError{p.String()}
+	}
+	return found, nil
+}

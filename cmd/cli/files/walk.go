@@ -1,0 +1,188 @@
+package files
+
+import (
+	"context"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"millrace/pkg/objectstore"
+)
+
+// List yields what a place holds: the entries of a folder (all files below it
+// with recursive), or the file itself.
+func (f *Files) List(ctx context.Context, p Place, recursive bool) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if p.all {
+			f.listBuckets(ctx, recursive, yield)
+			return
+		}
+		e, err := f.Stat(ctx, p)
+		if err != nil || !e.Dir {
+			yield(e, err)
+			return
+		}
+		if !p.Remote() {
+			listLocal(p, recursive, yield)
+			return
+		}
+		f.listPrefix(ctx, e.Place, recursive, yield)
+	}
+}
+
+func (f *Files) listBuckets(ctx context.Context, recursive bool, yield func(Entry, error) bool) {
+	s, err := f.Store()
+	if err != nil {
+		yield(Entry{}, err)
+		return
+	}
+	buckets, err := s.ListBuckets(ctx)
+	if err != nil {
+		yield(Entry{}, err)
+		return
+	}
+	for _, b := range buckets {
+		place := Place{Bucket: b.Name}
+		if recursive {
+			ok := true
+			f.listPrefix(ctx, place, true, func(e Entry, err error) bool { ok = yield(e, err) && err == nil; return ok })
+			if !ok {
+				return
+			}
+		} else if !yield(Entry{Place: place, Dir: true, Object: objectstore.Object{ModifiedAt: b.CreatedAt}}, nil) {
+			return
+		}
+	}
+}
+
+func (f *Files) listPrefix(ctx context.Context, p Place, recursive bool, yield func(Entry, error) bool) {
+	s, err := f.Store()
+	if err != nil {
+		yield(Entry{}, err)
+		return
+	}
+	for o, err := range s.List(ctx, p.Bucket, p.Path, objectstore.ListOptions{Delimiter: !recursive}) {
+		if err != nil {
+			yield(Entry{}, f.bucketError(p, err))
+			return
+		}
+		if o.Key == p.Path && strings.HasSuffix(o.Key, "/") && !recursive {
+			continue // the marker of the folder itself
+		}
+		e := Entry{Place: Place{Bucket: p.Bucket, Path: o.Key}, Object: o, Dir: o.Prefix, rel: strings.TrimPrefix(o.Key, p.Path)}
+		if !yield(e, nil) {
+			return
+		}
+	}
+}
+
+func listLocal(p Place, recursive bool, yield func(Entry, error) bool) {
+	if !recursive {
+		entries, err := os.ReadDir(p.Path)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		for _, d := range entries {
+			place := Place{Path: filepath.Join(p.Path, d.Name())}
+			st, err := os.Stat(place.Path)
+			if err != nil {
+				if st, err = d.Info(); err != nil {
+					continue // gone since it was listed
+				}
+			}
+			if !yield(localEntry(place, st), nil) {
+				return
+			}
+		}
+		return
+	}
+	err := filepath.WalkDir(p.Path, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := os.Stat(name) // through links
+		if err != nil {
+			return err
+		}
+		if !st.Mode().IsRegular() {
+			return nil
+		}
+		rel, err := filepath.Rel(p.Path, name)
+		if err != nil {
+			return err
+		}
+		e := localEntry(Place{Path: name}, st)
+		e.rel = filepath.ToSlash(rel)
+		if !yield(e, nil) {
+			return filepath.SkipAll
+		}
+		return nil
+	})
+	if err != nil {
+		yield(Entry{}, err)
+	}
+}
+
+// Usage sums what lies at and below a place.
+func (f *Files) Usage(ctx context.Context, p Place) (bytes, files int64, err error) {
+	for e, err := range f.List(ctx, p, true) {
+		if err != nil {
+			return bytes, files, err
+		}
+		if !e.Dir {
+			bytes, files = bytes+e.Size, files+1
+		}
+	}
+	return bytes, files, nil
+}
+
+// Remove deletes a file or object, or with recursive all below a folder. It returns how many.
+func (f *Files) Remove(ctx context.Context, p Place, recursive bool) (int, error) {
+	e, err := f.Stat(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	if e.Dir && !recursive {
+		return 0, &FolderError{p.String()}
+	}
+	if !p.Remote() {
+		if e.Dir {
+			n := 0
+			for range f.List(ctx, p, true) {
+				n++
+			}
+			return n, os.RemoveAll(p.Path)
+		}
+		return 1, os.Remove(p.Path)
+	}
+	s, err := f.Store()
+	if err != nil {
+		return 0, err
+	}
+	if !e.Dir {
+		return 1, s.Delete(ctx, p.Bucket, p.Path)
+	}
+	n, keys := 0, []string(nil)
+	flush := func() error {
+		err := s.Delete(ctx, p.Bucket, keys...)
+		n, keys = n+len(keys), keys[:0]
+		return err
+	}
+	for o, err := range s.List(ctx, p.Bucket, e.Place.Path, objectstore.ListOptions{}) {
+		if err != nil {
+			return n, err
+		}
+		if keys = append(keys, o.Key); len(keys) == 1000 {
+			if err := flush(); err != nil {
+				return n, err
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return n, nil
+	}
+	return n, flush()
+}

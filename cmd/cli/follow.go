@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"millrace/cmd/cli/files"
+	"millrace/cmd/cli/view"
+	"millrace/pkg/api"
+)
+
+func ended(state string) bool {
+	return state == "COMPLETED" || state == "FAILED" || state == "CANCELLED"
+}
+
+// follow shows a job's progress until it has ended and returns its last state.
+func (c *call) follow(ctx context.Context, conn *connection, job string) (view.Job, error) {
+	progress := c.newJobProgress()
+	defer progress.close()
+	var last view.Job
+	for j, err := range conn.Watch(ctx, &api.GetJobRequest{Job: job, Cluster: conn.cluster}, retryFor) {
+		if err != nil {
+			return last, err
+		}
+		last = view.OfJob(j)
+		progress.update(last)
+	}
+	return last, ctx.Err()
+}
+
+// interrupted says, after Ctrl-C, that the job goes on and how to follow or stop it.
+func (c *call) interrupted(ctx context.Context, id string, err error) error {
+	if ctx.Err() == nil || id == "" {
+		return err
+	}
+	return faultf(exitInterrupted, fmt.Sprintf("millrace job wait %s follows it, millrace job cancel %s stops it", id, id), "interrupted; job %s goes on", id)
+}
+
+// followAndPrint waits for a job that was just submitted, prints it, and turns its end into an exit code.
+func (c *call) followAndPrint(ctx context.Context, conn *connection, job *api.Job, timeout time.Duration) error {
+	if !c.json {
+		fmt.Fprintf(c.env.Stderr, "job %s submitted\n", job.GetId())
+	}
+	last, err := c.follow(ctx, conn, job.GetId())
+	if err != nil {
+		return c.interrupted(ctx, job.GetId(), err)
+	}
+	if err := c.print(last, func(w io.Writer) { summary(w, last) }); err != nil {
+		return err
+	}
+	return verdict(last, timeout)
+}
+
+// summary is the one line people get of a job that has ended.
+func summary(w io.Writer, j view.Job) {
+	took := formatDuration(j.EndedAt.Sub(j.SubmittedAt.Time))
+	if j.State != "COMPLETED" {
+		fmt.Fprintf(w, "%s %s after %s\n", j.ID, j.State, took)
+		return
+	}
+	fmt.Fprintf(w, "%s COMPLETED in %s: %d records, %s in %s at %s\n", j.ID, took, j.OutputRecords, formatSize(j.OutputBytes), plural(int(j.Parts), "part"), j.Output)
+}
+
+// verdict is nil for a job that completed; else what went wrong, with its exit code.
+func verdict(j view.Job, timeout time.Duration) error {
+	switch {
+	case j.State == "COMPLETED":
+		return nil
+	case j.State == "CANCELLED" && timeout > 0 && j.EndedAt.Sub(j.SubmittedAt.Time) >= timeout:
+		return faultf(exitTimeout, "repeat with a longer --timeout", "job %s timed out after %s and was cancelled", j.ID, timeout)
+	case j.State == "CANCELLED":
+		return faultf(exitFailed, "millrace job show "+j.ID, "job %s was cancelled%s", j.ID, because(j.Reason))
+	}
+	return &fault{lines: append([]string{fmt.Sprintf("job %s failed%s", j.ID, because(j.Reason))}, failureLines(j.Failure)...),
+		next: "millrace job why " + j.ID, code: exitFailed}
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + clean(reason)
+}
+
+// failureLines says the cause of a failed attempt, as invariants want it: where, how, at which input.
+func failureLines(f *view.Failure) []string {
+	if f == nil {
+		return nil
+	}
+	line := "task " + f.Task
+	if f.Attempt != "" {
+		line += ", attempt " + f.Attempt
+	}
+	if f.Node != "" {
+		line += ", on node " + f.Node
+	}
+	switch {
+	case f.Signal != "":
+		line += ", ended by signal " + f.Signal
+	case f.ExitCode != 0:
+		line += fmt.Sprintf(", exit code %d", f.ExitCode)
+	}
+	if f.Input != "" {
+		line += fmt.Sprintf(", at %s offset %d", f.Input, f.Offset)
+	}
+	if f.Message != "" {
+		line += ": " + f.Message
+	}
+	return []string{clean(line)}
+}
+
+// followToStdout waits, prints the result, and removes it from the store. Unlike
+// other jobs it is cancelled at Ctrl-C: nobody could read what it makes.
+func (c *call) followToStdout(ctx context.Context, conn *connection, job *api.Job, spec *api.JobSpec) (err error) {
+	store, err := c.openStore()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		place, parseErr := files.Parse(spec.GetOutput())
+		if parseErr != nil {
+			return
+		}
+		f := &files.Files{Store: c.files().Store}
+		var missing *files.NotFoundError
+		if _, removeErr := f.Remove(clean, place, true); removeErr != nil && !errors.As(removeErr, &missing) && err == nil {
+			err = fmt.Errorf("remove the kept result: %w", removeErr)
+		}
+	}()
+	last, err := c.follow(ctx, conn, job.GetId())
+	if err != nil {
+		if ctx.Err() != nil {
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			if _, cancelErr := conn.api().CancelJob(stop, connect.NewRequest(&api.CancelJobRequest{Job: job.GetId(), Cluster: conn.cluster, Reason: "interrupted"})); cancelErr != nil {
+				return errors.Join(err, cancelErr)
+			}
+		}
+		return err
+	}
+	if err := verdict(last, time.Duration(spec.GetTimeoutMs())*time.Millisecond); err != nil {
+		return err
+	}
+	return quiet(readParts(ctx, store, last.Output, -1, c.env.Stdout))
+}

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+
+	"millrace/cmd/cli/view"
+	"millrace/pkg/api"
+)
+
+func (a *app) joinTokenCommand() *cli.Command {
+	return group("join-token", "tokens with which further nodes join", "millrace join-token create --role task", nil,
+		a.leaf(spec{name: "create", usage: "make a token; printed once, on standard output", example: "millrace join-token create --role task --ttl 1h --uses 3",
+			flags: []cli.Flag{
+				&cli.StringFlag{Name: "role", Usage: "`ROLE` of the nodes: core or task", Value: "task"},
+				&cli.DurationFlag{Name: "ttl", Usage: "how long it is good for", Value: 24 * time.Hour},
+				&cli.IntFlag{Name: "uses", Usage: "how many nodes may use it; 0: any number"},
+			}, do: tokenCreate}),
+		a.leaf(spec{name: "list", aliases: []string{"ls"}, usage: "tokens that are still good, without their secrets", example: "millrace join-token list", do: tokenList}),
+		a.leaf(spec{name: "revoke", aliases: []string{"remove", "rm"}, usage: "make a token worthless", args: "ID", min: 1, max: 1, example: "millrace join-token revoke 7f3a", do: tokenRevoke}),
+	)
+}
+
+func tokenCreate(c *call) error {
+	role := strings.ToLower(c.String("role"))
+	switch {
+	case !slices.Contains([]string{"core", "task"}, role):
+		return usagef("millrace join-token create --role task", "--role %s is not one of core, task", c.String("role"))
+	case c.Duration("ttl") < time.Second:
+		return usagef("millrace join-token create --ttl 24h", "--ttl %s is less than a second", c.Duration("ttl"))
+	case c.Int("uses") < 0:
+		return usagef("millrace join-token create --uses 3", "--uses %d is negative", c.Int("uses"))
+	}
+	conn, err := c.connect()
+	if err != nil {
+		return err
+	}
+	resp, err := conn.api().CreateJoinToken(c.Context.Context, connect.NewRequest(&api.CreateJoinTokenRequest{
+		Cluster: conn.cluster, Role: role, TtlMs: c.Duration("ttl").Milliseconds(), Uses: int32(c.Int("uses"))}))
+	if err != nil {
+		return err
+	}
+	v := view.OfToken(resp.Msg)
+	if !c.json {
+		servers := c.servers()
+		if len(servers) == 0 {
+			servers = conn.context.Servers
+		}
+		fmt.Fprintf(c.env.Stderr, "on the new machine: millrace worker --dir DIR --join %s --token %s\n", servers[0], v.Token)
+	}
+	return c.print(v, func(w io.Writer) { fmt.Fprintln(w, v.Token) })
+}
+
+func tokenList(c *call) error {
+	conn, err := c.connect()
+	if err != nil {
+		return err
+	}
+	resp, err := conn.api().ListJoinTokens(c.Context.Context, connect.NewRequest(&api.ListJoinTokensRequest{}))
+	if err != nil {
+		return err
+	}
+	views := []view.Token{}
+	for _, t := range resp.Msg.GetTokens() {
+		views = append(views, view.OfToken(t))
+	}
+	return c.print(views, func(w io.Writer) {
+		t := newTable(w, "ID", "ROLE", "CLUSTER", "EXPIRES", "USES LEFT")
+		for _, v := range views {
+			uses := fmt.Sprint(v.UsesLeft)
+			if v.UsesLeft < 0 {
+				uses = "any"
+			}
+			t.row(v.ID, v.Role, v.Cluster, formatTime(v.ExpiresAt), uses)
+		}
+		t.flush()
+	})
+}
+
+func tokenRevoke(c *call) error {
+	conn, err := c.connect()
+	if err != nil {
+		return err
+	}
+	if _, err := conn.api().RevokeJoinToken(c.Context.Context, connect.NewRequest(&api.RevokeJoinTokenRequest{Id: c.args[0]})); err != nil {
+		return err
+	}
+	return c.print(map[string]string{"revoked": c.args[0]}, func(w io.Writer) { fmt.Fprintf(w, "revoked %s\n", c.args[0]) })
+}

@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"millrace/cmd/cli/devcluster"
+	"millrace/master"
+	"millrace/pkg/bytesize"
+	"millrace/pkg/embeddedstore"
+	"millrace/worker"
+)
+
+func (a *app) masterCommand() *cli.Command {
+	return group("master", "run a master", "millrace master run --dir /var/lib/millrace --s3 http://minio:9000", nil,
+		a.leaf(spec{name: "run", usage: "run a master in the foreground; the first start makes the site", example: "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… millrace master run --dir /var/lib/millrace --listen :7400 --advertise 10.0.0.1 --s3 http://minio:9000",
+			flags: []cli.Flag{
+				dirFlag(),
+				&cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` to serve at", Value: ":7400"},
+				&cli.StringFlag{Name: "advertise", Usage: "`HOST[:PORT]` by which others reach it"},
+				&cli.StringFlag{Name: "raft-listen", Usage: "`HOST:PORT` for masters among themselves", Value: ":7401"},
+				&cli.StringFlag{Name: "gossip-listen", Usage: "`HOST:PORT` for gossip, UDP and TCP", Value: ":7402"},
+				&cli.StringFlag{Name: "system", Usage: "`URL` of the site's own prefix in the object store, at its first start; default s3://millrace-system/"},
+			}, do: masterRun}))
+}
+
+func (a *app) workerCommand() *cli.Command {
+	return group("worker", "run a worker", "millrace worker --dir /var/lib/millrace --join https://10.0.0.1:7400 --token @token", nil,
+		a.leaf(spec{name: "run", usage: "run a worker in the foreground; a token is needed at its first start only", example: "millrace join-token create --role task > token\nmillrace worker --dir /var/lib/millrace --join https://10.0.0.1:7400 --token @token --slots 4",
+			flags: []cli.Flag{
+				dirFlag(),
+				&cli.StringSliceFlag{Name: "join", Usage: "`URL` of a master (repeatable)"},
+				&cli.StringFlag{Name: "token", Usage: "join `TOKEN`; - reads it from standard input, @FILE from a file"},
+				&cli.IntFlag{Name: "slots", Usage: "attempts at once, `N`; default: one per CPU"},
+				&cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` to serve at", Value: ":7410"},
+				&cli.StringFlag{Name: "advertise", Usage: "`HOST[:PORT]` by which others reach it"},
+				&cli.StringFlag{Name: "gossip-listen", Usage: "`HOST:PORT` for gossip, UDP and TCP", Value: ":7412"},
+				&cli.StringFlag{Name: "memory", Usage: "`SIZE` for this node and its attempts; default: the machine's"},
+				&cli.StringFlag{Name: "name", Usage: "`NAME` of the node; default: the host's"},
+			}, do: workerRun}))
+}
+
+func (a *app) objectStoreCommand() *cli.Command {
+	return a.leaf(spec{name: "object-store", usage: "run the embedded object store in the foreground", example: "millrace object-store --dir /var/lib/millrace/store --listen 127.0.0.1:9000",
+		flags: []cli.Flag{dirFlag(), &cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` on loopback", Value: "127.0.0.1:9000"}}, do: objectStoreRun})
+}
+
+func dirFlag() cli.Flag {
+	return &cli.StringFlag{Name: "dir", Usage: "`DIR` where the node keeps everything"}
+}
+
+// role runs one role until it is told to end: by a signal, or by the end of the
+// process that started it (the lifeline).
+func (c *call) role(name string, run func(ctx context.Context, dir string, log *zap.Logger) error) error {
+	dir := c.String("dir")
+	if dir == "" {
+		return usagef(c.inv.name()+" --dir DIR", "%s needs --dir DIR, where it keeps everything", c.inv.name())
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return usagef("name a folder that can be made", "--dir: %s", err)
+	}
+	ctx, stop, err := c.lifeline(c.Context.Context)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	log := newLogger(c.env.Stderr).Named(name)
+	defer log.Sync()
+	err = run(ctx, dir, log)
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		return nil // ended as it was told
+	}
+	return err
+}
+
+// lifeline ends ctx when the pipe that the starting process holds is closed: whatever way
+// it died, nothing that it started outlives it.
+func (c *call) lifeline(parent context.Context) (context.Context, func(), error) {
+	ctx, cancel := context.WithCancel(parent)
+	value := c.env.Getenv(devcluster.LifelineEnv)
+	if value == "" {
+		return ctx, cancel, nil
+	}
+	fd, err := strconv.Atoi(value)
+	if err != nil || fd < 3 {
+		cancel()
+		return nil, nil, usagef("unset "+devcluster.LifelineEnv, "%s=%q is no file descriptor", devcluster.LifelineEnv, value)
+	}
+	// What this process starts must inherit neither the descriptors nor the words.
+	syscall.CloseOnExec(fd)
+	syscall.CloseOnExec(fd + 1)
+	os.Unsetenv(devcluster.LifelineEnv)
+	f := os.NewFile(uintptr(fd), "lifeline")
+	go func() {
+		io.Copy(io.Discard, f) // ends at EOF, or when the process does
+		cancel()
+	}()
+	return ctx, cancel, nil
+}
+
+// newLogger writes a line per event for people and log collectors.
+func newLogger(w io.Writer) *zap.Logger {
+	e := zap.NewProductionEncoderConfig()
+	e.EncodeTime = zapcore.ISO8601TimeEncoder
+	e.EncodeLevel = zapcore.CapitalLevelEncoder
+	e.EncodeDuration = zapcore.StringDurationEncoder
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(e), zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))
+}
+
+func masterRun(c *call) error {
+	source, err := c.storage()
+	if err != nil {
+		return err
+	}
+	return c.role("master", func(ctx context.Context, dir string, log *zap.Logger) error {
+		conf := master.Config{Dir: dir, Listen: c.String("listen"), Advertise: c.String("advertise"), RaftListen: c.String("raft-listen"),
+			GossipListen: c.String("gossip-listen"), SystemPrefix: c.String("system"), Version: Version, Log: log}
+		if source.S3.Endpoint != "" {
+			conf.Store = apiStore(source.S3)
+		}
+		m, err := master.New(conf)
+		if err != nil {
+			return usagef("millrace master run --help", "%s", err)
+		}
+		return m.Run(ctx)
+	})
+}
+
+func workerRun(c *call) error {
+	var memory int64
+	var err error
+	if s := c.String("memory"); s != "" {
+		if memory, err = bytesize.Parse(s); err != nil {
+			return usagef("--memory 8GiB", "--memory: %s", err)
+		}
+	}
+	if c.IsSet("slots") && c.Int("slots") < 1 {
+		return usagef("--slots 4", "--slots %d: at least 1", c.Int("slots"))
+	}
+	token, err := c.secret("token")
+	if err != nil {
+		return err
+	}
+	name := c.String("name")
+	if name == "" {
+		if name, err = os.Hostname(); err != nil {
+			return fmt.Errorf("host name: %w", err)
+		}
+	}
+	join := c.StringSlice("join")
+	if len(join) == 0 {
+		join = c.servers()
+	}
+	return c.role("worker", func(ctx context.Context, dir string, log *zap.Logger) error {
+		w, err := worker.New(worker.Config{Dir: dir, Join: join, Token: token, Listen: c.String("listen"), Advertise: c.String("advertise"),
+			GossipListen: c.String("gossip-listen"), Slots: c.Int("slots"), MemoryBytes: memory, Name: name, Version: Version, Log: log})
+		if err != nil {
+			return usagef("millrace worker run --help", "%s", err)
+		}
+		return w.Run(ctx)
+	})
+}
+
+// secret reads a flag's value that may be - (standard input) or @FILE, so that
+// it need not be seen in a list of processes.
+func (c *call) secret(flag string) (string, error) {
+	value := c.String(flag)
+	var data []byte
+	var err error
+	switch {
+	case value == "-":
+		data, err = io.ReadAll(io.LimitReader(c.env.Stdin, 64<<10))
+	case strings.HasPrefix(value, "@"):
+		data, err = os.ReadFile(value[1:])
+	default:
+		return value, nil
+	}
+	if err != nil {
+		return "", usagef("--"+flag+" @FILE", "--%s: %s", flag, err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+func objectStoreRun(c *call) error {
+	host, _, err := net.SplitHostPort(c.String("listen"))
+	if err != nil {
+		return usagef("--listen 127.0.0.1:9000", "--listen %s: not of the form HOST:PORT", c.String("listen"))
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return usagef("--listen 127.0.0.1:9000; for storage on the network use MinIO or the like", "--listen %s: the embedded object store speaks plain HTTP, so it serves on loopback only", c.String("listen"))
+	}
+	return c.role("object-store", func(ctx context.Context, dir string, log *zap.Logger) error {
+		keys, err := devcluster.LoadKeys(filepath.Join(dir, "keys.json"), c.env.Getenv)
+		if err != nil {
+			return err
+		}
+		log.Info("object store serves", zap.String("listen", c.String("listen")), zap.String("dir", dir))
+		return embeddedstore.Run(ctx, embeddedstore.Config{Dir: dir, Listen: c.String("listen"), AccessKey: keys.AccessKey, SecretKey: keys.SecretKey, Region: "us-east-1"})
+	})
+}

@@ -1,0 +1,389 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+
+	"millrace/cmd/cli/view"
+	"millrace/jobs"
+	"millrace/pkg/api"
+	"millrace/pkg/bytesize"
+)
+
+// jobFlags are those of job submit and run.
+func jobFlags(short bool) []cli.Flag {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "mapper", Usage: "streaming: shell `COMMAND` that maps lines on standard input"},
+		&cli.StringFlag{Name: "combiner", Usage: "streaming: shell `COMMAND` that combines"},
+		&cli.StringFlag{Name: "reducer", Usage: "streaming: shell `COMMAND` that reduces"},
+		&cli.StringSliceFlag{Name: "file", Usage: "ship `F[#NAME]` to the working directory (repeatable)"},
+		&cli.StringSliceFlag{Name: "env", Usage: "`K=V` in the program's environment (repeatable)"},
+		&cli.StringSliceFlag{Name: "property", Aliases: []string{"D"}, Usage: "property `key=value` (repeatable)"},
+		&cli.BoolFlag{Name: "overwrite", Usage: "replace what is in the output, at commit"},
+		&cli.IntFlag{Name: "reduces", Usage: "`N` output parts; 0: map only; default: from the input's size and the slots"},
+		&cli.StringFlag{Name: "split-size", Usage: "`SIZE` of a split, default 128MiB"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show the plan, start nothing"},
+		&cli.StringFlag{Name: "name", Usage: "`NAME` of the job"},
+		&cli.DurationFlag{Name: "timeout", Usage: "cancel the job after this `TIME`"},
+		&cli.IntFlag{Name: "priority", Usage: "`N`: higher first, 0 is usual"},
+		&cli.StringFlag{Name: "request-id", Usage: "the same `ID` again is the same job"},
+		&cli.StringFlag{Name: "input-format", Usage: "`FORMAT` of the input: millrace job formats"},
+		&cli.StringFlag{Name: "output-format", Usage: "`FORMAT` of the output"},
+		&cli.StringFlag{Name: "compress", Usage: "`CODEC` of the output"},
+		&cli.IntFlag{Name: "max-attempts", Usage: "tries `N` per task, default 4"},
+		&cli.StringFlag{Name: "memory", Usage: "`SIZE` per attempt; default: the node's memory over its slots"},
+		&cli.BoolFlag{Name: "local", Usage: "run it in this one process; paths may then be local files"},
+	}
+	if !short {
+		flags = append([]cli.Flag{
+			&cli.StringSliceFlag{Name: "input", Usage: "`URL`, prefix or glob to read (repeatable)"},
+			&cli.StringFlag{Name: "output", Usage: "`URL`: an empty prefix to write; -: the result to standard output"},
+			&cli.StringFlag{Name: "job-file", Aliases: []string{"f"}, Usage: "read the job from a YAML `FILE`; flags go before it"},
+			&cli.BoolFlag{Name: "wait", Usage: "follow the job until it has ended"},
+		}, flags...)
+	}
+	return flags
+}
+
+func (a *app) runCommand() *cli.Command {
+	return a.leaf(spec{name: "run", usage: "submit a job and wait, the short way", args: "PROGRAM INPUT… OUTPUT [-- ARG…]", min: 0, max: -1, handsOn: true, flags: jobFlags(true),
+		example: "millrace run wordcount s3://input/ s3://output/words/\nmillrace run grep s3://logs/ - -- -i error      the result on standard output",
+		do: func(c *call) error {
+			program, places := "", c.args
+			if !c.IsSet("mapper") {
+				if len(c.args) < 3 {
+					return usagef("millrace run wordcount s3://input/ s3://output/words/", "run needs PROGRAM INPUT… OUTPUT")
+				}
+				program, places = c.args[0], c.args[1:]
+			} else if len(c.args) < 2 {
+				return usagef("millrace run --mapper CMD s3://input/ s3://output/x/", "run --mapper needs INPUT… OUTPUT")
+			}
+			spec := &api.JobSpec{Input: places[:len(places)-1], Output: places[len(places)-1]}
+			return c.submit(spec, program, true)
+		}})
+}
+
+func (a *app) submitCommand() *cli.Command {
+	return a.leaf(spec{name: "submit", usage: "submit a job", args: "[PROGRAM] [-- ARG…]", max: 1, handsOn: true, flags: jobFlags(false),
+		example: "millrace job submit wordcount --input s3://input/ --output s3://output/words/ --wait\n" +
+			"millrace job submit --mapper ./map.py --reducer ./reduce.py --file map.py --file reduce.py --input s3://input/ --output s3://output/x/\n" +
+			"millrace job submit -f job.yaml",
+		do: func(c *call) error {
+			spec, program := &api.JobSpec{}, ""
+			if file := c.String("job-file"); file != "" {
+				var err error
+				if spec, err = c.readJobFile(file); err != nil {
+					return err
+				}
+				program = spec.GetProgram().GetName()
+			}
+			if len(c.args) > 0 {
+				program = c.args[0]
+			}
+			if c.IsSet("input") {
+				spec.Input = c.StringSlice("input")
+			}
+			if c.IsSet("output") {
+				spec.Output = c.String("output")
+			}
+			return c.submit(spec, program, c.Bool("wait"))
+		}})
+}
+
+func (c *call) readJobFile(file string) (*api.JobSpec, error) {
+	var data []byte
+	var err error
+	if file == "-" {
+		data, err = io.ReadAll(c.env.Stdin)
+	} else {
+		data, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return nil, usagef("name a file that can be read", "job file: %s", err)
+	}
+	spec, err := jobs.ParseYAML(data)
+	if err != nil {
+		return nil, &fault{lines: mistakes(fmt.Sprintf("job file %s: ", file), err), next: "millrace job submit --help; the fields are the flags' names in lowerCamelCase", code: exitUsage}
+	}
+	return spec, nil
+}
+
+// mistakes lists joined errors one by one.
+func mistakes(prefix string, err error) []string {
+	var out []string
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			out = append(out, prefix+e.Error())
+		}
+		return out
+	}
+	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
+		out = append(out, prefix+line)
+	}
+	return out
+}
+
+// submit completes a spec from flags and submits it, or runs it here.
+func (c *call) submit(spec *api.JobSpec, program string, wait bool) error {
+	ctx := c.Context.Context
+	if mistakes := c.applyFlags(spec); len(mistakes) > 0 {
+		return &fault{lines: mistakes, next: c.inv.name() + " --help", code: exitUsage}
+	}
+	toStdout := spec.Output == "-"
+	if toStdout && c.json {
+		return usagef("give --output s3://…, then: millrace results JOB --json", "--output - and --json cannot share standard output")
+	}
+	ship := &shipped{paths: map[string]string{}, sizes: map[string]int64{}}
+	defer ship.close()
+	if err := c.resolve(ctx, spec, program, ship); err != nil {
+		return err
+	}
+	if c.Bool("local") {
+		return c.runLocal(ctx, spec, ship)
+	}
+	if problems := validate(spec, toStdout); len(problems) > 0 {
+		return &fault{lines: problems, next: c.inv.name() + " --help", code: exitUsage}
+	}
+	conn, err := c.connect()
+	if err != nil {
+		return err
+	}
+	if spec.Cluster == "" {
+		spec.Cluster = conn.cluster
+	}
+	if spec.Store, err = c.jobStore(); err != nil {
+		return err
+	}
+	if toStdout {
+		if spec.Output, err = c.scratchOutput(ctx, spec); err != nil {
+			return err
+		}
+	}
+	if err := ship.upload(ctx, conn.api()); err != nil {
+		return err
+	}
+	resp, err := conn.api().SubmitJob(ctx, connect.NewRequest(&api.SubmitJobRequest{Spec: spec, DryRun: c.Bool("dry-run")}))
+	if err != nil {
+		return err
+	}
+	job := resp.Msg
+	switch {
+	case c.Bool("dry-run"):
+		return c.printPlan(view.OfJob(job))
+	case toStdout:
+		return c.followToStdout(ctx, conn, job, spec)
+	case wait:
+		return c.followAndPrint(ctx, conn, job, time.Duration(spec.GetTimeoutMs())*time.Millisecond)
+	}
+	return c.print(view.OfJob(job), func(w io.Writer) {
+		fmt.Fprintln(w, job.GetId())
+		fmt.Fprintf(c.env.Stderr, "follow: millrace job wait %s    stop: millrace job cancel %s\n", job.GetId(), job.GetId())
+	})
+}
+
+// validate checks what can be checked here, so that mistakes are named without a
+// round trip. The master checks again, and more.
+func validate(spec *api.JobSpec, toStdout bool) []string {
+	check := spec
+	if toStdout {
+		check = &api.JobSpec{Name: spec.Name, Program: spec.Program, Input: spec.Input, Output: "s3://to-standard-output/x/", Reduces: spec.Reduces, SplitSize: spec.SplitSize,
+			InputFormat: spec.InputFormat, OutputFormat: spec.OutputFormat, Compress: spec.Compress, MaxAttempts: spec.MaxAttempts, MemoryBytes: spec.MemoryBytes, MapOnly: spec.MapOnly}
+	}
+	var out []string
+	for _, err := range jobs.Validate(check) {
+		out = append(out, err.Error())
+	}
+	return out
+}
+
+// applyFlags puts the flags that were given into the spec and returns every mistake.
+func (c *call) applyFlags(spec *api.JobSpec) (mistakes []string) {
+	size := func(flag string, to *int64) {
+		if !c.IsSet(flag) {
+			return
+		}
+		n, err := bytesize.Parse(c.String(flag))
+		if err != nil || n == 0 {
+			mistakes = append(mistakes, fmt.Sprintf("--%s: %q is not a size: write it like 64MiB, 128MB, 1g or 65536", flag, c.String(flag)))
+		}
+		*to = n
+	}
+	size("split-size", &spec.SplitSize)
+	size("memory", &spec.MemoryBytes)
+	text := func(flag string, to *string) {
+		if c.IsSet(flag) {
+			*to = c.String(flag)
+		}
+	}
+	text("name", &spec.Name)
+	text("request-id", &spec.RequestId)
+	text("input-format", &spec.InputFormat)
+	text("output-format", &spec.OutputFormat)
+	text("compress", &spec.Compress)
+	number := func(flag string, least int, to *int32) {
+		if !c.IsSet(flag) {
+			return
+		}
+		n := c.Int(flag)
+		if n < least || n > 1<<30 {
+			mistakes = append(mistakes, fmt.Sprintf("--%s %d is out of range: at least %d", flag, n, least))
+		}
+		*to = int32(n)
+	}
+	number("max-attempts", 1, &spec.MaxAttempts)
+	number("priority", -(1 << 30), &spec.Priority)
+	if c.IsSet("reduces") {
+		var n int32
+		number("reduces", 0, &n)
+		spec.Reduces = &n
+	}
+	if c.IsSet("overwrite") {
+		spec.Overwrite = c.Bool("overwrite")
+	}
+	if c.IsSet("timeout") {
+		if spec.TimeoutMs = c.Duration("timeout").Milliseconds(); spec.TimeoutMs <= 0 {
+			mistakes = append(mistakes, fmt.Sprintf("--timeout %s is no time at all", c.Duration("timeout")))
+		}
+	}
+	return mistakes
+}
+
+// resolve fills in the program and the shipped files.
+func (c *call) resolve(ctx context.Context, spec *api.JobSpec, program string, ship *shipped) error {
+	from := spec.GetProgram() // of a job file
+	streaming := &api.Program{Kind: api.ProgramKind_PROGRAM_KIND_STREAMING}
+	for _, k := range []struct {
+		flag, file string
+		to         *string
+	}{{"mapper", from.GetMapper(), &streaming.Mapper}, {"combiner", from.GetCombiner(), &streaming.Combiner}, {"reducer", from.GetReducer(), &streaming.Reducer}} {
+		if *k.to = c.String(k.flag); *k.to == "" {
+			*k.to = k.file
+		}
+	}
+	args := c.after
+	if len(args) == 0 {
+		args = from.GetArgs()
+	}
+	var p *api.Program
+	switch {
+	case streaming.Mapper+streaming.Reducer != "":
+		if program != "" && program != from.GetName() {
+			return usagef(c.inv.name()+" --help", "a job has either a program (%s) or a mapper command, not both", program)
+		}
+		p = streaming
+		p.Name, p.Args = firstWord(p.Mapper+" "+p.Reducer), args
+		// Without a reducer but with reduces, they sort.
+		spec.MapOnly = p.Reducer == "" && spec.GetReduces() == 0
+	case streaming.Combiner != "":
+		return usagef("add --mapper CMD (cat passes lines on)", "--combiner goes with --mapper")
+	case program == "":
+		return usagef("millrace job programs", "no program was given")
+	default:
+		var err error
+		if p, spec.MapOnly, err = resolveProgram(ctx, program, args, ship); err != nil {
+			return err
+		}
+	}
+	spec.Program = p
+	return c.programSettings(p, from, ship)
+}
+
+func firstWord(command string) string {
+	word, _, _ := strings.Cut(strings.TrimSpace(command), " ")
+	word = strings.TrimRight(word, ";|&<>()")
+	return word[strings.LastIndex(word, "/")+1:]
+}
+
+func (c *call) programSettings(p, from *api.Program, ship *shipped) error {
+	var err error
+	if p.Env, err = pairs("--env", from.GetEnv(), c.StringSlice("env")); err != nil {
+		return err
+	}
+	if p.Properties, err = pairs("-D", from.GetProperties(), c.StringSlice("property")); err != nil {
+		return err
+	}
+	var named []string
+	for _, f := range from.GetFiles() { // a job file's entries: names as typed
+		named = append(named, f.GetName())
+	}
+	for _, s := range slices.Concat(named, c.StringSlice("file")) {
+		path, name := jobs.SplitFile(s)
+		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+			return usagef("--file F#NAME", "--file %s: the name %q cannot be used", s, name)
+		}
+		if slices.ContainsFunc(p.Files, func(f *api.ShippedFile) bool { return f.GetName() == name }) {
+			return usagef("rename one of them: --file F#NAME", "two shipped files are called %s", name)
+		}
+		f, err := ship.add(name, path, false)
+		if err != nil {
+			return err
+		}
+		p.Files = append(p.Files, f)
+	}
+	return nil
+}
+
+// pairs reads K=V settings over those of a job file.
+func pairs(flag string, base map[string]string, given []string) (map[string]string, error) {
+	out := map[string]string{}
+	for k, v := range base {
+		out[k] = v
+	}
+	for _, s := range given {
+		k, v, ok := strings.Cut(s, "=")
+		if !ok || k == "" {
+			return nil, usagef(flag+" NAME=VALUE", "%s %q is not of the form NAME=VALUE", flag, s)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+// scratchOutput is where a job's result lies until it has been printed.
+func (c *call) scratchOutput(ctx context.Context, spec *api.JobSpec) (string, error) {
+	name := "output-" + strings.ToLower(rand.Text())
+	if spec.GetStore() == nil {
+		resp, err := c.conn.api().GetSite(ctx, connect.NewRequest(&api.GetSiteRequest{}))
+		if err != nil {
+			return "", err
+		}
+		if p := resp.Msg.GetSystemPrefix(); p != "" {
+			return under(p, "stdout/"+name) + "/", nil
+		}
+	}
+	for _, in := range spec.GetInput() {
+		if _, rest, ok := strings.Cut(in, "://"); ok {
+			bucket, _, _ := strings.Cut(rest, "/")
+			return "s3://" + bucket + "/_millrace/" + name + "/", nil
+		}
+	}
+	return "", errors.New("no place to keep the result until it is printed")
+}
+
+// printPlan answers --dry-run.
+func (c *call) printPlan(j view.Job) error {
+	return c.print(j, func(w io.Writer) {
+		t := newTable(w)
+		t.row("program", j.Program)
+		t.row("input", strings.Join(j.Input, " "))
+		t.row("bytes", formatSize(j.Progress.BytesTotal))
+		t.row("splits", fmt.Sprint(j.Maps.Total))
+		t.row("reduces", fmt.Sprint(j.Reduces.Total))
+		t.row("output", j.Output)
+		t.flush()
+		if j.Reason != "" {
+			fmt.Fprintln(w, clean(j.Reason))
+		}
+		fmt.Fprintln(c.env.Stderr, "dry run: nothing was started")
+	})
+}

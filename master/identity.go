@@ -1,0 +1,211 @@
+package master
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"millrace/master/server"
+	"millrace/master/state"
+	"millrace/pkg/security"
+)
+
+// identity is who this node is, with its secrets.
+type identity struct {
+	nodeFile
+	credential security.Credential
+	seal       security.SealKey
+	gossipKey  []byte
+	genesis    *state.CreateSite // the site still to be made
+}
+
+// nodeFile is node.json.
+type nodeFile struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Role     string    `json:"role"`
+	Site     string    `json:"site"`
+	JoinedAt time.Time `json:"joinedAt"`
+}
+
+// identity reads who the node is, or makes it somebody at the first start. A first start
+// that was cut short left no node.json: it begins anew.
+func (d *directory) identity(c Config) (*identity, error) {
+	id := &identity{}
+	known, err := d.readJSON(&id.nodeFile, "node.json")
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		if err := d.refuseLeftovers(); err != nil {
+			return nil, err
+		}
+		return d.first(c)
+	}
+	if id.Role != state.RoleMaster {
+		return nil, fmt.Errorf("directory %s belongs to a %s node", d.root, strings.ToLower(id.Role))
+	}
+	if err := d.readSecrets(id); err != nil {
+		return nil, err
+	}
+	var g state.CreateSite
+	if found, err := d.readJSON(&g, "genesis.json"); err != nil {
+		return nil, err
+	} else if found {
+		id.genesis = &g
+	}
+	return id, nil
+}
+
+// refuseLeftovers keeps a log whose node.json was lost from being taken for a new site.
+func (d *directory) refuseLeftovers() error {
+	if _, err := os.Stat(d.path("raft", logFile)); err == nil {
+		return fmt.Errorf("directory %s has a log but no node.json: it is damaged; restore node.json, or give an empty directory", d.root)
+	}
+	return nil
+}
+
+func (d *directory) readSecrets(id *identity) error {
+	read := func(into *[]byte, elem ...string) error {
+		data, err := os.ReadFile(d.path(elem...))
+		if err != nil {
+			return fmt.Errorf("read %s: %w", d.path(elem...), err)
+		}
+		*into = data
+		return nil
+	}
+	var seal, gossip []byte
+	if err := errors.Join(
+		read(&id.credential.CertPEM, "pki", "cert.pem"), read(&id.credential.KeyPEM, "pki", "key.pem"),
+		read(&id.credential.CAPEM, "pki", "ca.pem"), read(&seal, "seal.key"), read(&gossip, "gossip.key"),
+	); err != nil {
+		return err
+	}
+	if err := decodeHex(id.seal[:], seal); err != nil {
+		return fmt.Errorf("read %s: %w", d.path("seal.key"), err)
+	}
+	id.gossipKey = make([]byte, 32)
+	if err := decodeHex(id.gossipKey, gossip); err != nil {
+		return fmt.Errorf("read %s: %w", d.path("gossip.key"), err)
+	}
+	return nil
+}
+
+func decodeHex(into, text []byte) error {
+	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(b) != len(into) {
+		return fmt.Errorf("it should hold %d bytes in hex", len(into))
+	}
+	copy(into, b)
+	return nil
+}
+
+// first makes a site and this node in it; node.json, written last, makes it so.
+func (d *directory) first(c Config) (*identity, error) {
+	if c.Store == nil {
+		return nil, errors.New("the first start of a site needs its object store")
+	}
+	now := time.Now().UTC()
+	site, err := randomHex("site-", 8)
+	if err != nil {
+		return nil, err
+	}
+	nodeID, err := randomHex("i-", 9)
+	if err != nil {
+		return nil, err
+	}
+	nodeID = nodeID[:2+17]
+	name, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("host name: %w", err)
+	}
+	id := &identity{nodeFile: nodeFile{ID: nodeID, Name: name, Role: state.RoleMaster, Site: site, JoinedAt: now}, gossipKey: make([]byte, 32)}
+	if _, err := rand.Read(id.gossipKey); err != nil {
+		return nil, fmt.Errorf("make gossip key: %w", err)
+	}
+	if id.seal, err = security.NewSealKey(); err != nil {
+		return nil, err
+	}
+	ca, err := security.NewCA(site)
+	if err != nil {
+		return nil, err
+	}
+	if id.credential, err = issue(ca, security.RoleMaster, nodeID, now); err != nil {
+		return nil, err
+	}
+	if id.genesis, err = genesis(id, ca, c, now); err != nil {
+		return nil, err
+	}
+	return id, errors.Join(
+		d.write([]byte(hex.EncodeToString(id.seal[:])+"\n"), "seal.key"),
+		d.write([]byte(hex.EncodeToString(id.gossipKey)+"\n"), "gossip.key"),
+		d.write(id.credential.CAPEM, "pki", "ca.pem"),
+		d.write(id.credential.KeyPEM, "pki", "key.pem"),
+		d.write(id.credential.CertPEM, "pki", "cert.pem"),
+		d.writeJSON(id.genesis, "genesis.json"),
+		d.writeJSON(id.nodeFile, "node.json"),
+	)
+}
+
+// issue makes a key and a certificate for it.
+func issue(ca *security.CA, role security.Role, id string, now time.Time) (security.Credential, error) {
+	key, csr, err := security.NewKey()
+	if err != nil {
+		return security.Credential{}, err
+	}
+	cert, _, err := ca.Sign(csr, security.Identity{Site: ca.Site(), Role: role, ID: id}, nil, now, security.CertLifetime)
+	if err != nil {
+		return security.Credential{}, err
+	}
+	return security.Credential{CertPEM: cert, KeyPEM: key, CAPEM: ca.CertPEM()}, nil
+}
+
+// genesis is the site's first entry in the log: every secret in it is sealed.
+func genesis(id *identity, ca *security.CA, c Config, now time.Time) (*state.CreateSite, error) {
+	settings, err := proto.Marshal(c.Store)
+	if err != nil {
+		return nil, fmt.Errorf("encode object store: %w", err)
+	}
+	var sealed [3][]byte
+	for i, plain := range [][]byte{ca.KeyPEM(), settings, id.gossipKey} {
+		if sealed[i], err = id.seal.Seal(plain); err != nil {
+			return nil, err
+		}
+	}
+	prefix := c.SystemPrefix
+	if prefix == "" {
+		prefix = DefaultSystemPrefix
+	}
+	cluster := state.Cluster{Name: "default", CreatedAt: now}
+	if cluster.ID, err = server.NewID("j-"); err != nil {
+		return nil, err
+	}
+	for _, role := range []string{state.RoleCore, state.RoleTask} {
+		group, err := server.NewID("ig-")
+		if err != nil {
+			return nil, err
+		}
+		cluster.Groups = append(cluster.Groups, state.Group{ID: group, Role: role})
+	}
+	return &state.CreateSite{
+		Site: state.Site{
+			ID: id.Site, CreatedAt: now, CAPEM: string(ca.CertPEM()), SealedCAKey: sealed[0], SealedStore: sealed[1],
+			SealedGossip: sealed[2], SystemPrefix: prefix,
+		},
+		Cluster: cluster,
+	}, nil
+}
+
+func randomHex(prefix string, n int) (string, error) {
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		return "", fmt.Errorf("make id: %w", err)
+	}
+	return prefix + hex.EncodeToString(b), nil
+}

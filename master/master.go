@@ -1,0 +1,288 @@
+// Package master is one master node: it opens its parts in order (directory, log,
+// server, gossip), runs the leader's parts while it leads, and closes all in reverse.
+// It owns the wiring and the node's own files; what is decided is decided in its sub-packages.
+package master
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
+
+	"millrace/master/fsm"
+	"millrace/master/server"
+	"millrace/master/state"
+	"millrace/pkg/api"
+	"millrace/pkg/membership"
+	"millrace/pkg/objectstore"
+)
+
+// DefaultSystemPrefix is where a site keeps its own objects.
+const DefaultSystemPrefix = "s3://millrace-system/"
+
+// Config sets up a Master. Addresses are host:port; port 0 takes any free one.
+type Config struct {
+	Dir          string // the node's own; made if it is not there
+	Listen       string // HTTPS: everything but Raft and gossip
+	Advertise    string // host or host:port that others reach Listen by; default: Listen's
+	RaftListen   string // default: Listen's host, any port
+	GossipListen string // default: Listen's host, any port; UDP and TCP
+
+	// Store is the site's object store: needed at the first start; later it
+	// replaces the one in the log, nil keeps that.
+	Store        *api.ObjectStore
+	SystemPrefix string // s3://bucket/prefix/; default DefaultSystemPrefix at the first start, later what it was
+
+	Version string
+	Log     *zap.Logger
+
+	// OpenStore opens object stores; nil = S3. For tests.
+	OpenStore func(*api.ObjectStore) (objectstore.Store, error)
+}
+
+// Master is one master node.
+type Master struct {
+	cfg Config
+	log *zap.Logger
+
+	dir     *directory
+	id      *identity
+	store   *state.Store
+	stores  *stores
+	raft    *raftNode
+	entries *fsm.Log
+	server  *server.Server
+	http    *http.Server
+	gossip  *membership.Membership
+	address string // https://host:port, as others know it
+
+	ready     chan struct{}
+	readyOnce sync.Once
+	failed    chan error // capacity 1: what ended the leadership loop
+	cancel    context.CancelFunc
+	wait      sync.WaitGroup // the HTTP server
+	leading   sync.WaitGroup // the leadership loop and what it starts
+	closeOnce sync.Once
+	closeErr  error
+	opened    bool
+	closers   []func() error // in the order they were opened
+}
+
+// New checks the configuration and starts nothing.
+func New(c Config) (*Master, error) {
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if c.OpenStore == nil {
+		c.OpenStore = openS3
+	}
+	return &Master{cfg: c, log: c.Log.Named("master"), ready: make(chan struct{}), failed: make(chan error, 1)}, nil
+}
+
+func (c *Config) check() error {
+	if c.Dir == "" {
+		return errors.New("master: no directory given")
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("master: listen address %q is not of the form host:port", c.Listen)
+	}
+	for _, a := range []*string{&c.RaftListen, &c.GossipListen} {
+		if *a == "" {
+			*a = net.JoinHostPort(host, "0")
+		}
+		if _, _, err := net.SplitHostPort(*a); err != nil {
+			return fmt.Errorf("master: address %q is not of the form host:port", *a)
+		}
+	}
+	if c.SystemPrefix != "" {
+		u, err := objectstore.ParseURL(c.SystemPrefix)
+		if err != nil {
+			return fmt.Errorf("master: system prefix: %w", err)
+		}
+		c.SystemPrefix = slashed(u).String()
+	}
+	if c.Store != nil && c.Store.Endpoint == "" {
+		return errors.New("master: the object store has no endpoint")
+	}
+	return nil
+}
+
+// ID is the node's id, once it is open.
+func (m *Master) ID() string { return m.id.ID }
+
+// Address is the API's address as others know it, once it is open: https://host:port.
+func (m *Master) Address() string { return m.address }
+
+// GossipAddress is host:port for other nodes to find the site by, once it is open.
+func (m *Master) GossipAddress() string { return m.gossip.Addr() }
+
+// Ready is closed when this master has led the site for the first time and the system bucket is there: workers can
+// join, jobs can be submitted, and the admin's context is written.
+func (m *Master) Ready() <-chan struct{} { return m.ready }
+
+// Run opens the master, serves until ctx ends or the master can go on no longer, and closes it.
+func (m *Master) Run(ctx context.Context) error {
+	if err := m.Open(ctx); err != nil {
+		return errors.Join(err, m.Close())
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-m.failed:
+	}
+	return errors.Join(err, m.Close())
+}
+
+// Open starts everything and returns when the ports are served; who leads is found
+// out afterwards (Ready). ctx bounds the start only.
+func (m *Master) Open(ctx context.Context) (err error) {
+	if m.opened {
+		return errors.New("master: opened twice")
+	}
+	m.opened = true
+	if m.dir, err = openDirectory(m.cfg.Dir); err != nil {
+		return err
+	}
+	m.onClose(m.dir.close)
+	listener, err := listen(ctx, "API", m.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	m.onClose(func() error { return ignoreClosed(listener.Close()) })
+	if m.address, err = advertised(m.cfg.Advertise, listener.Addr()); err != nil {
+		return err
+	}
+	if m.id, err = m.dir.identity(m.cfg); err != nil {
+		return err
+	}
+	m.log = m.log.With(zap.String("node", m.id.ID))
+	m.store = state.New()
+	m.stores = &stores{open: m.cfg.OpenStore, view: m.store.View, seal: m.id.seal, cached: map[string]objectstore.Store{}}
+	if err := m.openRaft(ctx); err != nil {
+		return err
+	}
+	if err := m.openGossip(ctx); err != nil {
+		return err
+	}
+	if err := m.openServer(listener); err != nil {
+		return err
+	}
+	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	m.cancel = cancel
+	m.leading.Go(func() { m.lead(loop) })
+	m.log.Info("master started", zap.String("address", m.address), zap.String("raft", string(m.raft.address)),
+		zap.String("gossip", m.gossip.Addr()), zap.String("dir", m.cfg.Dir))
+	return nil
+}
+
+func (m *Master) onClose(f func() error) { m.closers = append(m.closers, f) }
+
+func (m *Master) openRaft(ctx context.Context) (err error) {
+	if m.raft, err = openRaft(ctx, raftConfig{
+		id: raft.ServerID(m.id.ID), dir: m.dir.path("raft"), listen: m.cfg.RaftListen, advertise: m.cfg.Advertise,
+		credential: m.id.credential, first: m.id.genesis != nil, fsm: fsm.New(m.store, m.log), log: m.log,
+	}); err != nil {
+		return err
+	}
+	m.onClose(m.raft.close)
+	m.entries = fsm.NewLog(m.raft)
+	return nil
+}
+
+func (m *Master) openGossip(ctx context.Context) (err error) {
+	host := ""
+	if m.cfg.Advertise != "" {
+		host = hostOf(m.cfg.Advertise)
+	}
+	if m.gossip, err = membership.New(membership.Config{
+		ID: m.id.ID, Role: membership.RoleMaster, Address: m.address, Listen: m.cfg.GossipListen, Advertise: host,
+		Key: m.id.gossipKey, Log: m.cfg.Log,
+	}); err != nil {
+		return fmt.Errorf("gossip: %w", err)
+	}
+	if err := m.gossip.Open(ctx); err != nil {
+		return fmt.Errorf("gossip: %w", err)
+	}
+	m.onClose(m.gossip.Close)
+	return nil
+}
+
+func (m *Master) openServer(listener net.Listener) (err error) {
+	if m.server, err = server.New(server.Config{
+		NodeID: m.id.ID, Version: m.cfg.Version, View: m.store.View, Log: logged{m.entries}, Stores: m.stores,
+		Cluster: &masters{m}, Seal: m.id.seal, Credential: m.id.credential, TempDir: m.dir.path("tmp"), Logger: m.cfg.Log,
+	}); err != nil {
+		return err
+	}
+	config, err := m.id.credential.ServerTLS(false)
+	if err != nil {
+		return fmt.Errorf("API: %w", err)
+	}
+	m.http = &http.Server{
+		Handler:           m.server,
+		TLSConfig:         config,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          zap.NewStdLog(m.cfg.Log.Named("http").WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+		// A peer that died without a word is noticed, though its connection stays open.
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
+	}
+	m.wait.Go(func() {
+		if err := m.http.Serve(tls.NewListener(listener, config)); !errors.Is(err, http.ErrServerClosed) {
+			m.fail(fmt.Errorf("serve API: %w", err))
+		}
+	})
+	m.onClose(m.closeServer)
+	return nil
+}
+
+// closeServer lets calls under way end, for a while.
+func (m *Master) closeServer() error {
+	err := m.server.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if shutdownErr := m.http.Shutdown(ctx); shutdownErr != nil {
+		err = errors.Join(err, m.http.Close())
+	}
+	return err
+}
+
+// fail ends Run with the first cause.
+func (m *Master) fail(err error) {
+	select {
+	case m.failed <- err:
+	default:
+	}
+}
+
+// Close stops leading, then everything else, in reverse order. It may be called more than once.
+func (m *Master) Close() error {
+	m.closeOnce.Do(func() {
+		if m.cancel != nil {
+			m.cancel()
+		}
+		if m.server != nil { // calls that wait for something would hold the server open
+			m.server.Close()
+		}
+		m.leading.Wait()
+		var errs []error
+		for i := len(m.closers) - 1; i >= 0; i-- {
+			errs = append(errs, m.closers[i]())
+		}
+		m.wait.Wait()
+		m.closeErr = errors.Join(errs...)
+	})
+	return m.closeErr
+}

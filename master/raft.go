@@ -1,0 +1,182 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+	"go.uber.org/zap"
+
+	"millrace/pkg/security"
+)
+
+const (
+	logFile           = "log.db"
+	snapshotsKept     = 2
+	snapshotThreshold = 8192 // entries
+	trailingLogs      = 1024 // kept after a snapshot, so that a follower that is a little behind needs no snapshot
+	snapshotInterval  = 30 * time.Second
+	raftTimeout       = 5 * time.Second
+
+	// electionTimeout is for several masters: a leader is missed after it. Heartbeats go ten times as often.
+	electionTimeout = 500 * time.Millisecond
+	// aloneTimeout is for one master, which has nobody to wait for.
+	aloneTimeout = 20 * time.Millisecond
+)
+
+type raftConfig struct {
+	id         raft.ServerID
+	dir        string
+	listen     string
+	advertise  string
+	credential security.Credential
+	first      bool // the first start of the site: bootstrap
+	fsm        raft.FSM
+	log        *zap.Logger
+}
+
+// raftNode is Raft with what it stands on.
+type raftNode struct {
+	*raft.Raft
+	id        raft.ServerID
+	address   raft.ServerAddress
+	bolt      *raftboltdb.BoltStore
+	transport *raft.NetworkTransport
+}
+
+// openRaft opens log, snapshots and transport, bootstraps a new site, and starts Raft.
+func openRaft(ctx context.Context, c raftConfig) (node *raftNode, err error) {
+	layer, err := openLayer(ctx, c.listen, c.advertise, c.credential, c.log)
+	if err != nil {
+		return nil, err
+	}
+	n := &raftNode{id: c.id, address: raft.ServerAddress(layer.advertise)}
+	logger := newRaftLog(c.log.Named("raft"))
+	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: layer, MaxPool: 3, Timeout: raftTimeout, Logger: logger,
+	})
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	if n.bolt, err = openBolt(filepath.Join(c.dir, logFile)); err != nil {
+		return nil, err
+	}
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(c.dir, snapshotsKept, logger)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots in %s: %w", c.dir, err)
+	}
+	logs, err := raft.NewLogCache(512, n.bolt)
+	if err != nil {
+		return nil, fmt.Errorf("open log cache: %w", err)
+	}
+	config := baseConfig(c.id)
+	config.Logger = logger
+	known, err := raft.HasExistingState(logs, n.bolt, snapshots)
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	if !known {
+		if !c.first {
+			return nil, fmt.Errorf("the log in %s is gone, but the node is not new: restore it from a backup", c.dir)
+		}
+		only := raft.Configuration{Servers: []raft.Server{{ID: c.id, Address: n.address}}}
+		if err := raft.BootstrapCluster(config, logs, n.bolt, snapshots, n.transport, only); err != nil {
+			return nil, fmt.Errorf("start log: %w", err)
+		}
+	}
+	alone, err := isAlone(config, c, logs, n, snapshots)
+	if err != nil {
+		return nil, err
+	}
+	if alone {
+		config.HeartbeatTimeout, config.ElectionTimeout, config.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
+	}
+	if n.Raft, err = raft.NewRaft(config, c.fsm, logs, n.bolt, snapshots, n.transport); err != nil {
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	return n, nil
+}
+
+func baseConfig(id raft.ServerID) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = id
+	c.HeartbeatTimeout = electionTimeout
+	c.ElectionTimeout = electionTimeout
+	c.LeaderLeaseTimeout = electionTimeout
+	c.CommitTimeout = 10 * time.Millisecond
+	c.SnapshotThreshold = snapshotThreshold
+	c.SnapshotInterval = snapshotInterval
+	c.TrailingLogs = trailingLogs
+	c.BatchApplyCh = true // entries that come together share one fsync
+	return c
+}
+
+// isAlone says whether this node is the only master, by its own log.
+func isAlone(config *raft.Config, c raftConfig, logs raft.LogStore, n *raftNode, snapshots raft.SnapshotStore) (bool, error) {
+	reading := *config // GetConfiguration marks it as not to be started with
+	present, err := raft.GetConfiguration(&reading, nopFSM{}, logs, n.bolt, snapshots, n.transport)
+	if err != nil {
+		return false, fmt.Errorf("read the set of masters: %w", err)
+	}
+	return len(present.Servers) == 1 && present.Servers[0].ID == c.id, nil
+}
+
+// openBolt opens the log's file. Every entry is fsynced; the list of free pages is not
+// written with it but found again at the start, which halves what an entry writes.
+func openBolt(path string) (*raftboltdb.BoltStore, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	store, err := raftboltdb.New(raftboltdb.Options{
+		Path: path,
+		BoltOptions: &bbolt.Options{
+			Timeout:        2 * time.Second, // the directory's lock has been taken: nobody should have it
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", path, err)
+	}
+	return store, nil
+}
+
+// close stops Raft and closes what it stood on.
+func (n *raftNode) close() error {
+	var errs []error
+	if n.Raft != nil {
+		errs = append(errs, n.Raft.Shutdown().Error())
+	}
+	if n.transport != nil {
+		errs = append(errs, ignoreClosed(n.transport.Close()))
+	}
+	if n.bolt != nil {
+		errs = append(errs, n.bolt.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// claimAddress brings the set of masters up to date after a restart on another port. On the leader only.
+func (n *raftNode) claimAddress() error {
+	future := n.GetConfiguration()
+	if err := future.Error(); err != nil {
+		return fmt.Errorf("read the set of masters: %w", err)
+	}
+	for _, s := range future.Configuration().Servers {
+		if s.ID == n.id && s.Address == n.address {
+			return nil
+		}
+	}
+	if err := n.AddVoter(n.id, n.address, 0, raftTimeout).Error(); err != nil {
+		return fmt.Errorf("change this master's address: %w", err)
+	}
+	return nil
+}

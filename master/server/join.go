@@ -1,0 +1,150 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"go.uber.org/zap"
+
+	"millrace/master/state"
+	"millrace/pkg/api"
+	"millrace/pkg/security"
+)
+
+var nodeID = regexp.MustCompile(`^i-[0-9a-f]{17}$`)
+
+// joinService is the one service for callers without a certificate.
+type joinService struct {
+	*Server
+	mu sync.Mutex // one join at a time: who has a node id is decided before it is logged
+}
+
+// Join admits a node by its token and gives it a certificate. A node's id belongs to the key that it
+// first came with: nobody takes it over with a token alone.
+func (s *joinService) Join(ctx context.Context, req *connect.Request[api.JoinRequest]) (*connect.Response[api.JoinResponse], error) {
+	v, _, err := s.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	site, ok := v.Site()
+	if !ok {
+		return nil, errNoLeader
+	}
+	m := req.Msg
+	if !nodeID.MatchString(m.NodeId) {
+		return nil, usage("", fmt.Sprintf("%q is no node id (i- and 17 lower-case hex digits)", m.NodeId))
+	}
+	ca, gossip, err := s.secrets(site)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v = s.cfg.View()
+	command, err := s.admission(v, callOf(ctx), m)
+	if err != nil {
+		return nil, err
+	}
+	now := s.cfg.Now()
+	cert, serial, err := ca.Sign(m.CsrDer, security.Identity{Site: site.ID, Role: security.RoleWorker, ID: m.NodeId}, nil, now, security.CertLifetime)
+	if err != nil {
+		return nil, usage("", err.Error())
+	}
+	node, err := s.admit(ctx, command, serial, now)
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("node joined", zap.String("node", node.ID), zap.String("name", node.Name), zap.String("role", node.Role))
+	resp := &api.JoinResponse{
+		CertificatePem: cert, CaPem: ca.CertPEM(), Cluster: node.Cluster, Role: node.Role, Site: site.ID,
+		GossipKey: gossip, GossipPeers: s.cfg.Cluster.GossipPeers(),
+	}
+	for _, n := range v.Nodes("") {
+		if n.Role == state.RoleMaster && n.State == state.NodeAdmitted && n.Address != "" {
+			resp.Masters = append(resp.Masters, n.Address)
+		}
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// admission decides whether the node may join, and as what.
+func (s *joinService) admission(v *state.View, c call, m *api.JoinRequest) (state.Command, error) {
+	old, known := v.Node(m.NodeId)
+	if known && old.State == state.NodeTerminated {
+		return nil, deny(connect.CodePermissionDenied, "node "+m.NodeId+" was removed from the site")
+	}
+	if c.known && c.caller.Role == security.RoleWorker && c.caller.ID == m.NodeId && m.Token == "" {
+		if !known || old.Role == state.RoleMaster {
+			return nil, deny(connect.CodePermissionDenied, "node "+m.NodeId+" is not admitted: join with a token")
+		}
+		again := *old
+		again.Name, again.Version = m.Name, m.Version
+		return state.PutNode{Node: again}, nil
+	}
+	token, err := security.ParseToken(m.Token)
+	if err != nil {
+		return nil, err
+	}
+	record := findToken(v, token)
+	if record == nil {
+		return nil, fmt.Errorf("%w: it is not known here", state.ErrToken)
+	}
+	if known && !security.SameKey(old.Serial, m.CsrDer) {
+		return nil, fmt.Errorf("%w: node id %s belongs to another node", state.ErrToken, m.NodeId)
+	}
+	return state.AdmitNode{Token: record.ID, Node: state.Node{
+		ID: m.NodeId, Name: m.Name, Version: m.Version, Cluster: record.Cluster, Role: record.Role,
+	}}, nil
+}
+
+// findToken compares secrets in constant time.
+func findToken(v *state.View, token security.Token) *state.Token {
+	for _, t := range v.Tokens() {
+		if t.ID == token.ID && token.Matches(t.SecretHash) {
+			return t
+		}
+	}
+	return nil
+}
+
+// admit logs the admission, with what was found out since it was decided.
+func (s *joinService) admit(ctx context.Context, c state.Command, serial string, now time.Time) (*state.Node, error) {
+	switch a := c.(type) {
+	case state.AdmitNode:
+		a.Now, a.Node.JoinedAt, a.Node.Serial, a.Node.State = now.UTC(), now.UTC(), serial, state.NodeAdmitted
+		c = a
+	case state.PutNode:
+		a.Node.Serial = serial
+		c = a
+	}
+	result, err := s.cfg.Log.Apply(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	node, ok := result.(*state.Node)
+	if !ok {
+		return nil, fmt.Errorf("join: the log answered %T", result)
+	}
+	return node, nil
+}
+
+// secrets opens what a join needs: the CA with its key, and the gossip key.
+func (s *Server) secrets(site *state.Site) (*security.CA, []byte, error) {
+	key, err := s.cfg.Seal.Open(site.SealedCAKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("site's CA key: %w", err)
+	}
+	ca, err := security.LoadCA([]byte(site.CAPEM), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	gossip, err := s.cfg.Seal.Open(site.SealedGossip)
+	if err != nil {
+		return nil, nil, fmt.Errorf("site's gossip key: %w", err)
+	}
+	return ca, gossip, nil
+}

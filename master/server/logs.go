@@ -1,0 +1,224 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"millrace/master/session"
+	"millrace/master/state"
+	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
+	"millrace/pkg/security"
+)
+
+const (
+	logChunk   = 64 << 10
+	logFolder  = "logs/"
+	logsByPath = "/v1/logs/" // on workers: + JOB/ATTEMPT
+)
+
+// errNoLog says that a place does not have the log.
+var errNoLog = errors.New("no log there")
+
+// JobLogs streams an attempt's standard error: from its worker while that is connected, else
+// from where the worker put it.
+func (s *millraceService) JobLogs(ctx context.Context, req *connect.Request[api.JobLogsRequest], stream *connect.ServerStream[api.JobLogsResponse]) error {
+	v, l, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	j, err := findJob(v, req.Msg.Cluster, req.Msg.Job)
+	if err != nil {
+		return err
+	}
+	attempt := req.Msg.Attempt
+	if attempt == "" {
+		if attempt = firstFailed(v, j); attempt == "" {
+			return failure("millrace job tasks "+j.ID+" lists attempts, millrace job logs "+j.ID+" --attempt ID shows one's log",
+				"no attempt of job %s has failed", j.ID)
+		}
+	}
+	node, known := nodeOfAttempt(v, l, j, attempt)
+	if !known {
+		return notFound("millrace job tasks "+j.ID+" lists them", "job %s has no attempt %s", j.ID, attempt)
+	}
+	body, err := s.openLog(ctx, v, l, j.ID, attempt, node, req.Msg.Follow)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return sendLog(stream, body, attempt)
+}
+
+func sendLog(stream *connect.ServerStream[api.JobLogsResponse], body io.Reader, attempt string) error {
+	if err := stream.Send(&api.JobLogsResponse{Attempt: attempt}); err != nil {
+		return err
+	}
+	buf := make([]byte, logChunk)
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			if sendErr := stream.Send(&api.JobLogsResponse{Data: buf[:n]}); sendErr != nil {
+				return sendErr
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read log of %s: %w", attempt, err)
+		}
+	}
+}
+
+// firstFailed is the attempt that failed the job, else the first one that failed at all.
+func firstFailed(v *state.View, j *state.Job) string {
+	if j.Failure != nil && j.Failure.Attempt != "" {
+		return j.Failure.Attempt
+	}
+	var (
+		first string
+		when  time.Time
+	)
+	for _, kind := range []string{state.Map, state.Reduce} {
+		for _, t := range v.Tasks(j.ID, kind) {
+			for _, e := range t.Ended {
+				if e.State == "FAILED" && (first == "" || e.EndedAt.Before(when)) {
+					first, when = e.Attempt, e.EndedAt
+				}
+			}
+		}
+	}
+	return first
+}
+
+// nodeOfAttempt says which node ran an attempt. Of an attempt of this job that is in no record any
+// more (only the newest are kept) the node is unknown: "".
+func nodeOfAttempt(v *state.View, l *Leader, j *state.Job, attempt string) (node string, ok bool) {
+	if !strings.HasPrefix(attempt, j.ID+"-") || strings.ContainsAny(attempt, "/\\") {
+		return "", false
+	}
+	live, _ := l.Tracker.Live(j.ID)
+	for _, a := range live.Attempts {
+		if a.ID == attempt {
+			return a.Node, true
+		}
+	}
+	for _, kind := range []string{state.Map, state.Reduce} {
+		for _, t := range v.Tasks(j.ID, kind) {
+			if t.Win != nil && t.Win.Attempt == attempt {
+				return t.Win.Node, true
+			}
+			for _, e := range t.Ended {
+				if e.Attempt == attempt {
+					return e.Node, true
+				}
+			}
+		}
+	}
+	return "", true
+}
+
+func (s *Server) openLog(ctx context.Context, v *state.View, l *Leader, job, attempt, node string, follow bool) (io.ReadCloser, error) {
+	for _, n := range l.Sessions.Nodes() {
+		if n.ID != node {
+			continue
+		}
+		body, err := s.workers.open(ctx, n, job, attempt, follow)
+		if err == nil {
+			return body, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	store, _, err := s.siteStore(v)
+	if err != nil {
+		return nil, err
+	}
+	place, err := systemPlace(v)
+	if err != nil {
+		return nil, err
+	}
+	body, err := store.Get(ctx, place.Bucket, place.Key+logFolder+job+"/"+attempt+".log", 0, -1, "")
+	if errors.Is(err, objectstore.ErrNotExist) {
+		return nil, notFound("", "the log of attempt %s is gone: node %s is not connected and had not stored it", attempt, node)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("log of %s: %w", attempt, err)
+	}
+	return body, nil
+}
+
+// workerLogs fetches logs from workers, each verified to be the node it should be.
+type workerLogs struct {
+	credential security.Credential
+	mu         sync.Mutex
+	clients    map[string]*http.Transport // by node
+}
+
+func newWorkerLogs(c security.Credential) (*workerLogs, error) {
+	if _, err := c.ClientTLS(security.MasterName); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	return &workerLogs{credential: c, clients: map[string]*http.Transport{}}, nil
+}
+
+func (w *workerLogs) transport(node string) (*http.Transport, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t := w.clients[node]; t != nil {
+		return t, nil
+	}
+	config, err := w.credential.ClientTLS(security.NodeName(node))
+	if err != nil {
+		return nil, err
+	}
+	t := &http.Transport{
+		TLSClientConfig: config, TLSHandshakeTimeout: 3 * time.Second, ResponseHeaderTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second,
+	}
+	w.clients[node] = t
+	return t, nil
+}
+
+func (w *workerLogs) open(ctx context.Context, n session.Node, job, attempt string, follow bool) (io.ReadCloser, error) {
+	t, err := w.transport(n.ID)
+	if err != nil {
+		return nil, err
+	}
+	u := strings.TrimSuffix(n.Address, "/") + logsByPath + url.PathEscape(job) + "/" + url.PathEscape(attempt)
+	if follow {
+		u += "?follow=1"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%w: %s answers %s", errNoLog, n.ID, resp.Status)
+	}
+	return resp.Body, nil
+}
+
+func (w *workerLogs) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.clients {
+		t.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,157 @@
+// Package server is what a master says to the outside: the handlers of its services, who may
+// call them, how a follower forwards to the leader, and what errors become. It decides
+// nothing about jobs: it checks a request, puts a command into the log or asks the leader's parts, and answers.
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"go.uber.org/zap"
+
+	"millrace/master/session"
+	"millrace/master/state"
+	"millrace/master/tracker"
+	"millrace/pkg/api"
+	"millrace/pkg/api/apiconnect"
+	"millrace/pkg/objectstore"
+	"millrace/pkg/security"
+)
+
+// ErrNotLeader says that this master cannot carry out a command, as it leads no longer or has
+// no majority. A Log's errors wrap it: callers repeat.
+var ErrNotLeader = errors.New("this master is not the leader")
+
+// Admin is the user who sees the site's secrets.
+const Admin = "admin"
+
+// maxMessage bounds what a caller may send in one message: job specs and pieces of files.
+const maxMessage = 4 << 20
+
+// Log puts a command into the replicated log and waits until it is applied.
+type Log interface {
+	Apply(ctx context.Context, c state.Command) (any, error)
+}
+
+// Sessions are the workers' open sessions.
+type Sessions interface {
+	Serve(ctx context.Context, nodeID string, s session.Stream) error
+	Nodes() []session.Node
+}
+
+// Tracker takes jobs through their phases; *tracker.Tracker is one.
+type Tracker interface {
+	Submitted(job string)
+	Cancelled(job string)
+	Live(job string) (tracker.Live, bool)
+	Changed(job string) <-chan struct{}
+	Queued(cluster string) int
+	RunningOn(node string) int
+}
+
+// Leader is what a master has while it leads. Done is closed when it does so no longer.
+type Leader struct {
+	Term     uint64
+	Sessions Sessions
+	Tracker  Tracker
+	// Verify asks whether this master still leads: reads are linearizable by it.
+	Verify func(ctx context.Context) error
+	Done   <-chan struct{}
+}
+
+// Stores opens object stores.
+type Stores interface {
+	Open(s *api.ObjectStore) (objectstore.Store, error)
+}
+
+// Cluster is what a master knows of the other masters.
+type Cluster interface {
+	// Leader is the leader's API address, https://host:port; "" while there is none.
+	Leader() string
+	// Alive says whether a master is believed to be up.
+	Alive(nodeID string) bool
+	// GossipPeers are addresses for a new node to find others by.
+	GossipPeers() []string
+}
+
+// Config sets up a Server.
+type Config struct {
+	NodeID     string
+	Version    string
+	View       func() *state.View
+	Log        Log
+	Stores     Stores
+	Cluster    Cluster
+	Seal       security.SealKey
+	Credential security.Credential // of this master
+	TempDir    string              // for files on their way to the store
+	Logger     *zap.Logger
+	Now        func() time.Time // nil = time.Now
+}
+
+// Server answers everything on a master's HTTPS port.
+type Server struct {
+	cfg     Config
+	log     *zap.Logger
+	lead    atomic.Pointer[Leader]
+	mux     *http.ServeMux
+	forward *forwarder
+	workers *workerLogs
+	plans   *planCache
+	closed  chan struct{}
+	once    func()
+}
+
+// New checks the configuration; the server answers once Handler is served.
+func New(c Config) (*Server, error) {
+	if c.View == nil || c.Log == nil || c.Stores == nil || c.Cluster == nil {
+		return nil, errors.New("server: View, Log, Stores and Cluster are needed")
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	s := &Server{cfg: c, log: c.Logger.Named("server"), mux: http.NewServeMux(), plans: newPlanCache(), closed: make(chan struct{})}
+	var err error
+	if s.forward, err = newForwarder(c.Credential); err != nil {
+		return nil, err
+	}
+	if s.workers, err = newWorkerLogs(c.Credential); err != nil {
+		return nil, err
+	}
+	closing := new(atomic.Bool)
+	s.once = func() {
+		if closing.CompareAndSwap(false, true) {
+			close(s.closed)
+		}
+	}
+	options := connect.WithOptions(
+		connect.WithInterceptors(&errorInterceptor{log: s.log}),
+		connect.WithReadMaxBytes(maxMessage),
+		connect.WithCompressMinBytes(1024),
+	)
+	s.mux.Handle(apiconnect.NewMillraceServiceHandler(&millraceService{Server: s}, options))
+	s.mux.Handle(apiconnect.NewJoinServiceHandler(&joinService{Server: s}, options))
+	s.mux.Handle(apiconnect.NewWorkerServiceHandler(&workerService{Server: s}, options))
+	return s, nil
+}
+
+// Lead makes this master answer as the leader; nil ends that.
+func (s *Server) Lead(l *Leader) { s.lead.Store(l) }
+
+// Close ends streams that wait for something, so that the HTTP server can shut down, and drops idle connections.
+func (s *Server) Close() error {
+	s.once()
+	s.forward.close()
+	s.workers.close()
+	return nil
+}
+
+// millraceService is the handler of api.MillraceService; its methods are in a file per noun.
+type millraceService struct{ *Server }

@@ -1,0 +1,218 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"millrace/jobs"
+	"millrace/jobs/builtin"
+	"millrace/jobs/input"
+	"millrace/master/state"
+	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
+)
+
+// checkWithin bounds how long a submit waits for the object store.
+const checkWithin = 30 * time.Second
+
+// SubmitJob checks a job, all mistakes at once: first what can be told from the spec alone, then
+// against the store; then one entry of the log makes it PENDING.
+func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[api.SubmitJobRequest]) (*connect.Response[api.Job], error) {
+	v, l, err := s.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if req.Msg.Spec == nil {
+		return nil, usage("", "the request has no job")
+	}
+	spec := proto.Clone(req.Msg.Spec).(*api.JobSpec)
+	jobs.Normalize(spec)
+	c, err := checkSpec(v, spec)
+	if err != nil {
+		return nil, err
+	}
+	user := callOf(ctx).caller.ID
+	if !req.Msg.DryRun {
+		// Before the store is looked at: the first one's output would be in the way of its repetition.
+		if j := submittedBefore(v, c.ID, user, spec.RequestId); j != nil {
+			return connect.NewResponse(l.view(j)), nil
+		}
+	}
+	if err := s.checkStores(ctx, v, spec); err != nil {
+		return nil, err
+	}
+	if req.Msg.DryRun {
+		job, err := s.dryRun(ctx, spec)
+		if err != nil {
+			return nil, err
+		}
+		job.Cluster, job.User = c.ID, user
+		return connect.NewResponse(job), nil
+	}
+	record, err := s.jobRecord(spec, c.ID, user)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.cfg.Log.Apply(ctx, state.SubmitJob{Job: *record})
+	if err != nil {
+		return nil, fmt.Errorf("submit job: %w", err)
+	}
+	j, ok := result.(*state.Job)
+	if !ok {
+		return nil, fmt.Errorf("submit job: the log answered %T", result)
+	}
+	l.Tracker.Submitted(j.ID)
+	return connect.NewResponse(l.view(j)), nil
+}
+
+// checkSpec finds every mistake that needs no store.
+func checkSpec(v *state.View, spec *api.JobSpec) (*state.Cluster, error) {
+	var mistakes []string
+	for _, err := range jobs.Validate(spec) {
+		mistakes = append(mistakes, err.Error())
+	}
+	if p := spec.GetProgram(); p.GetKind() == api.ProgramKind_PROGRAM_KIND_BUILTIN {
+		mapOnly, err := builtin.Check(p.GetName(), p.GetArgs())
+		switch {
+		case err != nil:
+			mistakes = append(mistakes, err.Error())
+		case mapOnly && spec.GetReduces() > 0:
+			mistakes = append(mistakes, fmt.Sprintf("program %s has no reducer: --reduces can only be 0, not %d", p.GetName(), spec.GetReduces()))
+		case mapOnly:
+			spec.MapOnly = true
+		}
+	}
+	if spec.Reduces != nil && *spec.Reduces == 0 {
+		spec.MapOnly = true
+	}
+	if spec.MapOnly && spec.Reduces == nil {
+		spec.Reduces = proto.Int32(0)
+	}
+	c, ok := v.Cluster(spec.Cluster)
+	if !ok {
+		mistakes = append(mistakes, fmt.Sprintf("no such cluster: %s", spec.Cluster))
+	}
+	if len(mistakes) > 0 {
+		return nil, usage("millrace job submit --help shows the flags, millrace job programs the programs", mistakes...)
+	}
+	return c, nil
+}
+
+// submittedBefore finds the job that a request id has made.
+func submittedBefore(v *state.View, cluster, user, requestID string) *state.Job {
+	if requestID == "" {
+		return nil
+	}
+	for _, j := range v.Jobs(cluster) {
+		if j.RequestID == requestID && j.User == user {
+			return j
+		}
+	}
+	return nil
+}
+
+// jobRecord is the job as logged: no key of a store in the clear.
+func (s *Server) jobRecord(spec *api.JobSpec, cluster, user string) (*state.Job, error) {
+	id, err := NewID("s-")
+	if err != nil {
+		return nil, err
+	}
+	j := &state.Job{
+		ID: id, Cluster: cluster, Name: spec.Name, Program: programName(spec.Program), User: user, RequestID: spec.RequestId,
+		Input: spec.Input, Output: spec.Output, Overwrite: spec.Overwrite, Priority: int(spec.Priority),
+		SubmittedAt: s.cfg.Now().UTC(),
+	}
+	if j.Name == "" {
+		j.Name = j.Program
+	}
+	if spec.Store != nil {
+		plain, err := proto.Marshal(spec.Store)
+		if err != nil {
+			return nil, fmt.Errorf("encode job's store: %w", err)
+		}
+		if j.SealedStore, err = s.cfg.Seal.Seal(plain); err != nil {
+			return nil, err
+		}
+		spec.Store = nil
+	}
+	if j.Spec, err = proto.Marshal(spec); err != nil {
+		return nil, fmt.Errorf("encode job: %w", err)
+	}
+	return j, nil
+}
+
+// programName is what people call the program.
+func programName(p *api.Program) string {
+	switch {
+	case p.GetName() != "":
+		return p.GetName()
+	case p.GetMapper() != "":
+		return p.GetMapper()
+	}
+	return "streaming"
+}
+
+// siteStore opens the site's object store.
+func (s *Server) siteStore(v *state.View) (objectstore.Store, *api.ObjectStore, error) {
+	site, ok := v.Site()
+	if !ok {
+		return nil, nil, errNoLeader
+	}
+	plain, err := s.cfg.Seal.Open(site.SealedStore)
+	if err != nil {
+		return nil, nil, fmt.Errorf("site's object store: %w", err)
+	}
+	settings := &api.ObjectStore{}
+	if err := proto.Unmarshal(plain, settings); err != nil {
+		return nil, nil, fmt.Errorf("site's object store: %w", err)
+	}
+	store, err := s.cfg.Stores.Open(settings)
+	return store, settings, err
+}
+
+// jobStore opens the store that a job reads and writes.
+func (s *Server) jobStore(v *state.View, spec *api.JobSpec) (objectstore.Store, *api.ObjectStore, error) {
+	if spec.Store == nil {
+		return s.siteStore(v)
+	}
+	store, err := s.cfg.Stores.Open(spec.Store)
+	if err != nil {
+		return nil, nil, usage("check the job's store settings", err.Error())
+	}
+	return store, spec.Store, nil
+}
+
+// dryRun answers what the job would be: its splits and bytes.
+func (s *Server) dryRun(ctx context.Context, spec *api.JobSpec) (*api.Job, error) {
+	store, _, err := s.jobStore(s.cfg.View(), spec)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := input.List(ctx, store, spec.Input)
+	if err != nil {
+		return nil, err
+	}
+	var bytes int64
+	for _, o := range objects {
+		bytes += o.Size
+	}
+	splits := int64(len(input.Cut(objects, spec.SplitSize, spec.InputFormat)))
+	reduces := int64(spec.GetReduces()) // 0 = not chosen yet, or none
+	return &api.Job{
+		Name: spec.Name, Program: programName(spec.Program), State: state.JobPending, Phase: state.PhasePlanning,
+		Input: spec.Input, Output: spec.Output, Priority: spec.Priority, BytesTotal: bytes,
+		Maps:    &api.TaskCounts{Total: splits, Pending: splits},
+		Reduces: &api.TaskCounts{Total: reduces, Pending: reduces},
+	}, nil
+}
+
+// isStoreTrouble says that a check could not be made, as against that it found a mistake.
+func isStoreTrouble(err error) bool {
+	return errors.Is(err, objectstore.ErrUnreachable) || errors.Is(err, objectstore.ErrDenied) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}

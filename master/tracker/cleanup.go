@@ -1,0 +1,132 @@
+package tracker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"millrace/master/state"
+)
+
+// wind takes a failing or cancelled job down: nothing of it runs, nothing of
+// it is left in the store, then it has ended.
+func (t *Tracker) wind(j *job) {
+	if j.quit != nil && j.busy != "clean" {
+		j.quit()
+	}
+	if j.lastBatch != nil {
+		j.lastBatch()
+	}
+	held := j.held
+	j.held = nil
+	for _, f := range held {
+		f()
+	}
+	for _, a := range j.live {
+		t.kill(a, j.rec.Reason)
+	}
+	switch {
+	case j.busy != "" || j.creating > 0 || len(j.live) > 0:
+		return // each of them comes back
+	case j.inherited && !t.returned(j.rec.Cluster):
+		return // a node may come back with attempts
+	}
+	w := t.cleanWork(j)
+	if err := t.open(j); err != nil {
+		j.note(err)
+		if len(w.uploads) > 0 || w.committing || w.uncertain {
+			j.busy = "wait for the store"
+			t.after(time.Second, func() { j.busy = ""; t.touch(j) })
+			return
+		}
+	}
+	t.step(j, "clean", func(ctx context.Context) func() {
+		err := t.clean(ctx, j, w)
+		return func() {
+			if err != nil {
+				if errors.Is(err, context.Canceled) {
+					return
+				}
+				j.log.Warn("the object store could not be cleaned up after the job", zap.Error(err))
+			}
+			t.endJob(j)
+		}
+	})
+}
+
+func (t *Tracker) endJob(j *job) {
+	j.busy = "end"
+	t.propose(j.id, state.EndJob{Job: j.id, At: t.cfg.Now()}, func(_ any, err error) {
+		j.busy = ""
+		if err != nil {
+			j.log.Warn("end refused", zap.Error(err))
+		}
+		t.touch(j)
+	})
+}
+
+// cleanWork is all that a clean-up needs to know.
+type cleanWork struct {
+	uploads    []upload
+	parts      []commitPart // of the whole output, made or not
+	uncertain  bool         // there may be uploads that are not in the log
+	committing bool         // there may be objects
+}
+
+func (t *Tracker) cleanWork(j *job) cleanWork {
+	w := cleanWork{uploads: slices.Clone(j.unlogged)}
+	for _, u := range t.cfg.View().Uploads(j.id) {
+		w.uploads = append(w.uploads, upload{id: u.ID, key: u.Key})
+	}
+	if j.rec.Planned() {
+		w.uncertain, w.committing = j.uncertain, j.rec.Phase == state.PhaseCommitting
+		for _, k := range j.outputs() {
+			w.parts = append(w.parts, commitPart{task: k.id, key: j.partKey(k.id.Index)})
+		}
+	}
+	return w
+}
+
+// clean aborts the job's uploads and deletes the parts a forced end of a commit
+// has left. An error says what could not be cleaned because the store refuses
+// for good; everything else was.
+func (t *Tracker) clean(ctx context.Context, j *job, w cleanWork) error {
+	if j.store == nil {
+		return nil
+	}
+	err := t.gather(len(w.uploads), func(i int) error { return t.abort(ctx, j, w.uploads[i]) })
+	if w.uncertain {
+		keys := make([]string, len(w.parts))
+		for i, p := range w.parts {
+			keys[i] = p.key
+		}
+		err = errors.Join(err, t.sweep(ctx, j, keys, nil))
+	}
+	if w.committing {
+		err = errors.Join(err, t.deleteOurs(ctx, j, j.prefix+successName, map[string]string{metaJob: j.id}))
+		err = errors.Join(err, t.gather(len(w.parts), func(i int) error {
+			return t.deleteOurs(ctx, j, w.parts[i].key, metadata(j.id, w.parts[i].task))
+		}))
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// deleteOurs deletes an object if it carries the metadata.
+func (t *Tracker) deleteOurs(ctx context.Context, j *job, key string, meta map[string]string) error {
+	ours, _, err := t.ours(ctx, j, key, meta)
+	if err != nil || !ours {
+		return err
+	}
+	err = retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error { return j.store.Delete(ctx, j.bucket, key) })
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	return nil
+}

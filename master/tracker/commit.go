@@ -1,0 +1,396 @@
+package tracker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"millrace/master/state"
+	"millrace/pkg/objectstore"
+)
+
+const (
+	successName = "_SUCCESS"
+	maxRedo     = 3 // how often one part is made again before the job fails
+	deleteBatch = 1000
+)
+
+// Success is the content of _SUCCESS: the exact set of parts (CLI.md).
+type Success struct {
+	Job     string        `json:"job"`
+	Cluster string        `json:"cluster"`
+	Program string        `json:"program"`
+	Parts   []SuccessPart `json:"parts"`
+	Records int64         `json:"records"`
+	Ledger  SuccessLedger `json:"ledger"`
+}
+
+// SuccessPart is one part of the output; Key is without the bucket.
+type SuccessPart struct {
+	Key     string `json:"key"`
+	Size    int64  `json:"size"`
+	ETag    string `json:"etag"`
+	Records int64  `json:"records"`
+}
+
+// SuccessLedger says that what the maps wrote is what the reduces read.
+type SuccessLedger struct {
+	SegmentRecords int64  `json:"segmentRecords"`
+	FetchedRecords int64  `json:"fetchedRecords"`
+	Checksum       string `json:"checksum"`
+}
+
+// beginCommit logs that all output is there and the ledger balances: from
+// there only forward.
+func (t *Tracker) beginCommit(j *job) {
+	if j.busy != "" || j.creating > 0 {
+		return
+	}
+	j.busy = "begin commit"
+	t.propose(j.id, state.BeginCommit{Job: j.id, At: t.cfg.Now()}, func(_ any, err error) {
+		j.busy = ""
+		t.commitAnswer(j, err)
+		j.recheck = err != nil
+	})
+}
+
+// commitAnswer goes on after an entry of a commit.
+func (t *Tracker) commitAnswer(j *job, err error) {
+	switch {
+	case err == nil:
+		t.touch(j)
+	case errors.Is(err, state.ErrLedger):
+		t.failJob(j, err.Error(), nil, true)
+	default:
+		j.log.Warn("commit refused", zap.Error(err))
+		t.later(j)
+	}
+}
+
+// commitWork is all that a commit needs to know: from the log alone.
+type commitWork struct {
+	rec       *state.Job
+	parts     []commitPart
+	losers    []upload
+	overwrite bool
+	uncertain bool
+	resumed   bool
+}
+
+// commitPart is one winner's upload.
+type commitPart struct {
+	task state.TaskID
+	key  string
+	win  *state.Completion
+}
+
+// errRedo: the store does not have what the attempt said it had uploaded.
+var errRedo = errors.New("the store has lost the upload")
+
+// commit makes the output visible. It may be repeated, by this leader or another.
+func (t *Tracker) commit(j *job) {
+	if j.busy != "" || j.creating > 0 {
+		return
+	}
+	for _, a := range j.live {
+		t.kill(a, "not needed any more")
+	}
+	w := t.commitWork(j)
+	j.resumed = true
+	t.step(j, "commit", func(ctx context.Context) func() {
+		success, redo, err := t.runCommit(ctx, j, w)
+		return func() { t.committed(j, w, success, redo, err) }
+	})
+}
+
+func (t *Tracker) commitWork(j *job) commitWork {
+	w := commitWork{rec: j.rec, overwrite: j.rec.Overwrite, uncertain: j.uncertain, resumed: j.resumed}
+	winners := map[string]bool{}
+	for _, k := range j.outputs() {
+		w.parts = append(w.parts, commitPart{task: k.id, key: j.partKey(k.id.Index), win: k.win})
+		winners[k.win.UploadID] = true
+	}
+	for _, u := range t.cfg.View().Uploads(j.id) {
+		if !winners[u.ID] {
+			w.losers = append(w.losers, upload{id: u.ID, key: u.Key})
+		}
+	}
+	w.losers = append(w.losers, j.unlogged...)
+	return w
+}
+
+// committed logs how a commit went.
+func (t *Tracker) committed(j *job, w commitWork, success *Success, redo []int, err error) {
+	switch {
+	case errors.Is(err, context.Canceled):
+	case err != nil:
+		t.failJob(j, fmt.Sprintf("commit: %v", err), nil, true)
+	case len(redo) > 0:
+		t.redo(j, redo)
+	default:
+		c := state.CompleteJob{
+			Job: j.id, At: t.cfg.Now(), OutputRecords: success.Records, Parts: len(success.Parts),
+			CommitMs: t.cfg.Now().Sub(w.rec.CommitAt).Milliseconds(),
+		}
+		for _, p := range success.Parts {
+			c.OutputBytes += p.Size
+		}
+		j.busy = "complete"
+		t.propose(j.id, c, func(_ any, err error) {
+			j.busy = ""
+			t.commitAnswer(j, err)
+		})
+	}
+}
+
+// redo has parts made again that the store has lost.
+func (t *Tracker) redo(j *job, redo []int) {
+	for _, i := range redo {
+		if j.redone[i]++; j.redone[i] > maxRedo {
+			t.failJob(j, fmt.Sprintf("commit: the object store lost the upload of part %d again and again", i), nil, true)
+			return
+		}
+	}
+	j.log.Warn("the object store has lost uploads, these parts are made again", zap.Ints("parts", redo))
+	j.busy = "redo"
+	t.propose(j.id, state.RedoParts{Job: j.id, Tasks: redo}, func(_ any, err error) {
+		j.busy = ""
+		if err != nil {
+			j.log.Warn("redo refused", zap.Error(err))
+		}
+		for _, k := range j.outputs() {
+			t.reread(j, k)
+			t.await(j, k)
+		}
+		j.checkSegments, j.recheck = true, true
+		t.touch(j)
+	})
+}
+
+// runCommit does the store's side. Every step can be done again. Redo names parts
+// that the store does not have.
+func (t *Tracker) runCommit(ctx context.Context, j *job, w commitWork) (*Success, []int, error) {
+	done := j.prefix + successName
+	if w.resumed { // a commit that got as far as _SUCCESS is not taken back
+		if s, ok, err := t.earlier(ctx, j, w, done); ok || err != nil {
+			return s, nil, err
+		}
+	}
+	if w.overwrite {
+		err := retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
+			return j.store.Delete(ctx, j.bucket, done)
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	parts := make([]SuccessPart, len(w.parts))
+	lost := make([]bool, len(w.parts))
+	err := t.each(ctx, len(w.parts)+len(w.losers), func(ctx context.Context, i int) (err error) {
+		if i >= len(w.parts) {
+			return spared(j, t.abort(ctx, j, w.losers[i-len(w.parts)]))
+		}
+		parts[i], err = t.finish(ctx, j, w.parts[i])
+		if errors.Is(err, errRedo) {
+			j.log.Warn("part is not in the store", zap.Error(err))
+			lost[i] = true
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if w.uncertain {
+		if err := spared(j, t.sweepStrays(ctx, j, w, lost)); err != nil {
+			return nil, nil, err
+		}
+	}
+	var redo []int
+	for i, l := range lost {
+		if l {
+			redo = append(redo, w.parts[i].task.Index)
+		}
+	}
+	if len(redo) > 0 {
+		return nil, redo, nil
+	}
+	if w.overwrite {
+		if err := t.deleteOld(ctx, j, w); err != nil {
+			return nil, nil, err
+		}
+	}
+	success := summary(w, parts)
+	return success, nil, t.putSuccess(ctx, j, done, success)
+}
+
+// spared lets a commit go on where the key may write but not abort or list
+// uploads: what is left costs room, not truth.
+func spared(j *job, err error) error {
+	if hopeless(err) {
+		j.log.Warn("an unfinished upload stays in the store", zap.Error(err))
+		return nil
+	}
+	return err
+}
+
+func (t *Tracker) sweepStrays(ctx context.Context, j *job, w commitWork, lost []bool) error {
+	keys, keep := make([]string, len(w.parts)), map[string]bool{}
+	for i, p := range w.parts {
+		keys[i] = p.key
+		if !lost[i] {
+			keep[p.win.UploadID] = true
+		}
+	}
+	return t.sweep(ctx, j, keys, keep)
+}
+
+func summary(w commitWork, parts []SuccessPart) *Success {
+	s := &Success{
+		Job: w.rec.ID, Cluster: w.rec.Cluster, Program: w.rec.Program, Parts: parts,
+		Ledger: SuccessLedger{
+			SegmentRecords: w.rec.MapLedger.Records, FetchedRecords: w.rec.Fetched.Records,
+			Checksum: fmt.Sprintf("%016x", w.rec.MapLedger.Checksum),
+		},
+	}
+	for _, p := range parts {
+		s.Records += p.Records
+	}
+	return s
+}
+
+// earlier looks for the _SUCCESS of a commit of this job that was not logged.
+func (t *Tracker) earlier(ctx context.Context, j *job, w commitWork, key string) (*Success, bool, error) {
+	ours, head, err := t.ours(ctx, j, key, map[string]string{metaJob: j.id})
+	if err != nil || !ours {
+		return nil, false, err
+	}
+	var s Success
+	err = retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
+		r, err := j.store.Get(ctx, j.bucket, key, 0, -1, head.ETag)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		return json.NewDecoder(r).Decode(&s)
+	})
+	if err != nil || len(s.Parts) != len(w.parts) {
+		return nil, false, err
+	}
+	return &s, true, nil
+}
+
+// ours says whether the object at key is there and carries the metadata.
+func (t *Tracker) ours(ctx context.Context, j *job, key string, meta map[string]string) (bool, objectstore.Object, error) {
+	var head objectstore.Object
+	final := func(err error) bool { return hopeless(err) || errors.Is(err, objectstore.ErrNotExist) }
+	err := retry(ctx, t.noting(j), final, func(ctx context.Context) (err error) {
+		head, err = j.store.Head(ctx, j.bucket, key)
+		return err
+	})
+	switch {
+	case errors.Is(err, objectstore.ErrNotExist):
+		return false, head, nil
+	case err != nil:
+		return false, head, err
+	}
+	for k, v := range meta {
+		if head.Metadata[k] != v {
+			return false, head, nil
+		}
+	}
+	return true, head, nil
+}
+
+// finish completes one upload, or finds that it was completed before. errRedo
+// if the store has neither.
+func (t *Tracker) finish(ctx context.Context, j *job, p commitPart) (SuccessPart, error) {
+	var part SuccessPart
+	final := func(err error) bool { return hopeless(err) || errors.Is(err, errRedo) }
+	err := retry(ctx, t.noting(j), final, func(ctx context.Context) error {
+		parts, err := j.store.ListParts(ctx, j.bucket, p.key, p.win.UploadID)
+		if err == nil {
+			if err = matches(p, parts); err != nil {
+				return err
+			}
+			var etag string
+			etag, err = j.store.CompleteUpload(ctx, j.bucket, p.key, p.win.UploadID, parts)
+			if err == nil {
+				part = SuccessPart{Key: p.key, Size: p.win.Bytes, ETag: etag, Records: p.win.Records}
+				return nil
+			}
+		}
+		switch {
+		case errors.Is(err, objectstore.ErrInvalid):
+			return fmt.Errorf("complete %s: %w: %w", p.key, errRedo, err)
+		case !errors.Is(err, objectstore.ErrNoSuchUpload):
+			return err // no clear answer: ListParts tells next time whether it is done
+		}
+		ours, head, err := t.ours(ctx, j, p.key, metadata(j.id, p.task))
+		if err != nil {
+			return err
+		}
+		if !ours || head.Size != p.win.Bytes {
+			return fmt.Errorf("complete %s: %w: no such upload, and the object is not this job's", p.key, errRedo)
+		}
+		part = SuccessPart{Key: p.key, Size: head.Size, ETag: head.ETag, Records: p.win.Records}
+		return nil
+	})
+	return part, err
+}
+
+// matches compares what the store has of an upload with what the attempt said.
+func matches(p commitPart, parts []objectstore.Part) error {
+	var size int64
+	for _, part := range parts {
+		size += part.Size
+	}
+	if len(parts) != p.win.Parts || size != p.win.Bytes || len(parts) == 0 {
+		return fmt.Errorf("complete %s: %w: it has %d parts of %d bytes, the attempt uploaded %d of %d",
+			p.key, errRedo, len(parts), size, p.win.Parts, p.win.Bytes)
+	}
+	return nil
+}
+
+// deleteOld deletes what lies under the prefix and is not this job's output.
+func (t *Tracker) deleteOld(ctx context.Context, j *job, w commitWork) error {
+	keep := map[string]bool{}
+	for _, p := range w.parts {
+		keep[p.key] = true
+	}
+	return retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
+		var old []string
+		for o, err := range j.store.List(ctx, j.bucket, j.prefix, objectstore.ListOptions{}) {
+			if err != nil {
+				return err
+			}
+			if !o.Prefix && !keep[o.Key] {
+				old = append(old, o.Key)
+			}
+		}
+		for keys := range slices.Chunk(old, deleteBatch) {
+			if err := j.store.Delete(ctx, j.bucket, keys...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// putSuccess writes _SUCCESS, the commit itself.
+func (t *Tracker) putSuccess(ctx context.Context, j *job, key string, s *Success) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	return retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
+		_, err := j.store.Put(ctx, j.bucket, key, bytes.NewReader(data), int64(len(data)),
+			objectstore.PutOptions{ContentType: "application/json", Metadata: map[string]string{metaJob: j.id}})
+		return err
+	})
+}

@@ -1,0 +1,220 @@
+package tracker
+
+import (
+	"sync"
+	"time"
+
+	"millrace/master/state"
+)
+
+// Live is what the leader knows of an open job beyond the log.
+type Live struct {
+	Planning bool
+	Trouble  string // what is being tried again; "" = nothing
+	Maps     LiveTasks
+	Reduces  LiveTasks
+	// BytesDone is input bytes passed by completed and by running maps.
+	BytesDone      int64
+	BytesPerSecond int64         // of input while maps run, then of map output; smoothed
+	ETA            time.Duration // of the present phase; 0 = not known
+	Attempts       []LiveAttempt
+}
+
+// LiveTasks counts tasks; a task whose lease has not started is pending.
+type LiveTasks struct {
+	Pending, Prefetched, Running int
+}
+
+// LiveAttempt is an attempt that has not ended in the log.
+type LiveAttempt struct {
+	ID          string
+	Task        state.TaskID
+	Node        string
+	Started     bool // in a slot
+	StartedAt   time.Time
+	BytesDone   int64
+	RecordsDone int64
+}
+
+// Live gives the leader's view of an open job; false if it tracks no such job.
+func (t *Tracker) Live(job string) (live Live, ok bool) {
+	answered := t.ask(func() {
+		if j := t.jobs[job]; j != nil {
+			live, ok = j.overlay(t.cfg.Now()), true
+		}
+	})
+	return live, ok && answered
+}
+
+// Queued is how many tasks of a cluster wait for a slot.
+func (t *Tracker) Queued(cluster string) (n int) {
+	t.ask(func() {
+		for _, j := range t.jobs {
+			if j.rec.Cluster != cluster || !j.tasked || j.rec.Ending != "" {
+				continue
+			}
+			n += j.waiting[state.Map].count
+			if t.mapsStarted(j) {
+				n += j.waiting[state.Reduce].count
+			}
+			for _, a := range j.live {
+				if !a.started {
+					n++
+				}
+			}
+		}
+	})
+	return n
+}
+
+// RunningOn is how many attempts are in slots of a node.
+func (t *Tracker) RunningOn(id string) (n int) {
+	t.ask(func() {
+		if w := t.nodes[id]; w != nil {
+			for _, a := range w.attempts {
+				if a.started {
+					n++
+				}
+			}
+		}
+	})
+	return n
+}
+
+// Changed gives a channel that is closed when Live of a job may say something new.
+func (t *Tracker) Changed(job string) <-chan struct{} { return t.changes.watch(job) }
+
+func (j *job) overlay(now time.Time) Live {
+	l := Live{Planning: !j.rec.Planned(), Trouble: j.trouble}
+	for kind, sum := range map[string]*LiveTasks{state.Map: &l.Maps, state.Reduce: &l.Reduces} {
+		for _, k := range j.tasks(kind) {
+			if k.done {
+				continue
+			}
+			switch a := k.current; {
+			case a == nil:
+				sum.Pending++
+			case !a.started:
+				sum.Pending++
+				sum.Prefetched++
+			default:
+				sum.Running++
+			}
+		}
+	}
+	for _, a := range j.live {
+		l.Attempts = append(l.Attempts, LiveAttempt{
+			ID: a.id, Task: a.task.id, Node: a.node, Started: a.started, StartedAt: a.from, BytesDone: a.bytes, RecordsDone: a.records,
+		})
+	}
+	mapped, reduced := j.progress()
+	l.BytesDone = mapped
+	if j.rec.MapsDone < j.rec.Maps {
+		l.BytesPerSecond = int64(j.mapRate.rate(now))
+		l.ETA = eta(j.rec.BytesTotal-mapped, l.BytesPerSecond)
+	} else {
+		l.BytesPerSecond = int64(j.reduceRate.rate(now))
+		l.ETA = eta(j.rec.MapLedger.Bytes-reduced, l.BytesPerSecond)
+	}
+	return l
+}
+
+func eta(left, perSecond int64) time.Duration {
+	if left <= 0 || perSecond <= 0 {
+		return 0
+	}
+	return time.Duration(float64(left) / float64(perSecond) * float64(time.Second))
+}
+
+// progress is the bytes passed by maps and by reduces, running ones included.
+func (j *job) progress() (mapped, reduced int64) {
+	mapped, reduced = j.rec.BytesDone, j.rec.Fetched.Bytes
+	for _, a := range j.live {
+		switch {
+		case a.task.done || a.task.current != a:
+		case a.task.id.Kind == state.Map:
+			mapped += min(a.bytes, a.task.bytes)
+		default:
+			reduced += a.bytes
+		}
+	}
+	return mapped, reduced
+}
+
+// observe takes a sample for the job's rates.
+func (j *job) observe(now time.Time) {
+	mapped, reduced := j.progress()
+	j.mapRate.add(now, mapped)
+	j.reduceRate.add(now, reduced)
+}
+
+// meter smooths a rate: the average over the last seconds, so that the end of
+// a task, which counts at once, does not make it jump.
+type meter struct {
+	samples []sample
+}
+
+type sample struct {
+	at    time.Time
+	bytes int64
+}
+
+const meterWindow = 5 * time.Second
+
+func (m *meter) add(now time.Time, bytes int64) {
+	if n := len(m.samples); n > 0 && now.Sub(m.samples[n-1].at) < 100*time.Millisecond {
+		return
+	}
+	m.samples = append(m.samples, sample{now, bytes})
+	for len(m.samples) > 2 && now.Sub(m.samples[0].at) > meterWindow {
+		m.samples = m.samples[1:]
+	}
+}
+
+// rate is in bytes per second; 0 when nothing was heard for a while.
+func (m *meter) rate(now time.Time) float64 {
+	if len(m.samples) < 2 || now.Sub(m.samples[len(m.samples)-1].at) > 2*meterWindow {
+		return 0
+	}
+	first, last := m.samples[0], m.samples[len(m.samples)-1]
+	return max(0, float64(last.bytes-first.bytes)/last.at.Sub(first.at).Seconds())
+}
+
+// changes wakes those who watch a job.
+type changes struct {
+	mu    sync.Mutex
+	chans map[string]chan struct{}
+}
+
+func (c *changes) watch(job string) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.chans == nil {
+		c.chans = map[string]chan struct{}{}
+	}
+	ch := c.chans[job]
+	if ch == nil {
+		ch = make(chan struct{})
+		c.chans[job] = ch
+	}
+	return ch
+}
+
+func (c *changes) tell(job string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch := c.chans[job]; ch != nil {
+		close(ch)
+		delete(c.chans, job)
+	}
+}
+
+// all wakes everybody: this leader's time is over.
+func (c *changes) all() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for job, ch := range c.chans {
+		close(ch)
+		delete(c.chans, job)
+	}
+}

@@ -1,0 +1,225 @@
+package tracker
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"millrace/master/state"
+	"millrace/pkg/api"
+)
+
+// node is a worker that has said hello and is not down.
+type node struct {
+	id, cluster, role    string
+	address, incarnation string
+	slots                int
+	offline              bool // a message could not be sent: nothing new until it says hello again
+	attempts             map[string]*attempt
+}
+
+// send sends to a worker; one that cannot be reached gets nothing new until its next hello.
+func (t *Tracker) send(id string, m *api.MasterMessage) bool {
+	if t.cfg.Workers.Send(id, m) {
+		return true
+	}
+	if n := t.nodes[id]; n != nil {
+		n.offline = true
+	}
+	return false
+}
+
+// returned says whether all nodes that may run attempts of an earlier leader
+// are back, or have had the time to be.
+func (t *Tracker) returned(cluster string) bool {
+	if t.leaseUp {
+		return true
+	}
+	for _, n := range t.cfg.View().Nodes(cluster) {
+		worker := n.Role == state.RoleCore || n.Role == state.RoleTask
+		if worker && n.State != state.NodeTerminated && !t.seen[n.ID] {
+			return false
+		}
+	}
+	return true
+}
+
+// nodeUp compares what a worker says it has with what it should have.
+func (t *Tracker) nodeUp(id string, hello *api.WorkerHello) {
+	rec, ok := t.cfg.View().Node(id)
+	if !ok {
+		return
+	}
+	n := t.nodes[id]
+	if n == nil {
+		n = &node{id: id, attempts: map[string]*attempt{}}
+		t.nodes[id] = n
+	}
+	restarted := n.incarnation != "" && n.incarnation != hello.Incarnation
+	n.cluster, n.role, n.address, n.incarnation = rec.Cluster, rec.Role, hello.Address, hello.Incarnation
+	n.slots, n.offline = int(hello.Slots), false
+	t.seen[id] = true
+
+	running := map[string]bool{}
+	for _, r := range hello.Running {
+		running[r.Attempt] = true
+	}
+	for _, a := range n.attempts {
+		if !running[a.id] {
+			t.missing(a, restarted)
+		}
+	}
+	for _, r := range hello.Running {
+		t.resume(n, r)
+	}
+	t.holds(n, hello.Segments)
+	for _, j := range t.jobs {
+		if j.told[id] {
+			delete(j.told, id)
+			t.tellPlaces(j, id)
+		}
+	}
+	t.touchAll(n.cluster)
+}
+
+// missing deals with an attempt that a returned node does not list: it is gone
+// with the process, or its report is on the way, or its lease never arrived.
+func (t *Tracker) missing(a *attempt, restarted bool) {
+	switch {
+	case a.ending:
+	case restarted:
+		t.lose(a, "its worker was started again")
+	default:
+		t.after(t.cfg.ReportGrace, func() {
+			if t.attempts[a.id] == a && !a.ending {
+				t.lose(a, "lost when the connection to its worker broke")
+			}
+		})
+	}
+}
+
+// resume takes up an attempt that a node says is running, or ends it.
+func (t *Tracker) resume(n *node, r *api.RunningAttempt) {
+	a := t.attempts[r.Attempt]
+	switch {
+	case a != nil && a.node == n.id && a.killing == "":
+		a.started = r.Started
+		a.revoking = false
+	case a != nil && a.node == n.id:
+		a.started = r.Started
+		t.sendKill(a.node, a.id, a.killing)
+	case a != nil:
+		t.sendKill(n.id, r.Attempt, "another node has this attempt")
+	default:
+		a = t.adopt(n.id, r.Job, r.Attempt, r.Kind, int(r.Index))
+		if a == nil {
+			t.sendKill(n.id, r.Attempt, "nobody knows of it")
+			t.forgetOn(n.id, r.Job)
+			return
+		}
+		a.started = r.Started
+		if r.StartedUnixMs > 0 {
+			a.from = time.UnixMilli(r.StartedUnixMs)
+		}
+		a.job.log.Info("took over a running attempt", zap.String("attempt", a.id), zap.String("node", n.id))
+		if a.task.current != a {
+			t.kill(a, "not needed any more")
+		} else if a.task.id.Kind == state.Reduce {
+			t.tellPlaces(a.job, n.id)
+		}
+	}
+}
+
+// adopt lists an attempt that an earlier leader made; nil if it cannot be one.
+// If it may not win any more it is listed, but not its task's current one.
+func (t *Tracker) adopt(node, job, id string, kind api.TaskKind, index int) *attempt {
+	j := t.jobs[job]
+	if j == nil {
+		if rec, ok := t.cfg.View().Job(job); ok && !rec.Ended() {
+			t.take(rec, true)
+			j = t.jobs[job]
+		}
+	}
+	if j == nil || !j.tasked || t.nodes[node] == nil || madeIn(id) == t.cfg.Term || !strings.HasPrefix(id, job+"-") {
+		return nil
+	}
+	k := j.task(state.TaskID{Kind: stateKind(kind), Index: index})
+	if k == nil {
+		return nil
+	}
+	a := &attempt{id: id, job: j, task: k, node: node, from: t.cfg.Now()}
+	hopeless := k.done || j.rec.Ending != "" || k.current != nil
+	if j.writesOutput(k) {
+		if a.upload = t.uploadOf(j, id); a.upload == nil {
+			hopeless = true
+		}
+	}
+	current := k.current
+	t.list(a)
+	if hopeless {
+		k.current = current
+		t.await(j, k)
+	}
+	return a
+}
+
+// uploadOf finds the logged upload that was made for an attempt.
+func (t *Tracker) uploadOf(j *job, attempt string) *upload {
+	for _, u := range t.cfg.View().Uploads(j.id) {
+		if u.Attempt == attempt {
+			return &upload{id: u.ID, key: u.Key, attempt: attempt}
+		}
+	}
+	return nil
+}
+
+// madeIn is the term of the leader that named an attempt; 0 if that cannot be read.
+func madeIn(attempt string) uint64 {
+	parts := strings.Split(attempt, "-")
+	if len(parts) < 2 {
+		return 0
+	}
+	term, err := strconv.ParseUint(parts[len(parts)-2], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return term
+}
+
+func stateKind(k api.TaskKind) string {
+	switch k {
+	case api.TaskKind_TASK_KIND_MAP:
+		return state.Map
+	case api.TaskKind_TASK_KIND_REDUCE:
+		return state.Reduce
+	}
+	return ""
+}
+
+// forgetOn frees what a node holds for a job that is no more.
+func (t *Tracker) forgetOn(node, job string) {
+	if rec, ok := t.cfg.View().Job(job); ok && !rec.Ended() {
+		return
+	}
+	t.send(node, &api.MasterMessage{Message: &api.MasterMessage_Forget{Forget: &api.ForgetJob{Job: job}}})
+}
+
+// nodeDown loses what the node ran, and what only it had.
+func (t *Tracker) nodeDown(id, reason string) {
+	n := t.nodes[id]
+	if n == nil {
+		return
+	}
+	for _, a := range n.attempts {
+		if !a.ending {
+			t.lose(a, "its node is gone: "+reason)
+		}
+	}
+	delete(t.nodes, id)
+	for _, j := range t.jobs {
+		delete(j.told, id)
+	}
+	t.touchAll(n.cluster)
+}

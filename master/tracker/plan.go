@@ -1,0 +1,197 @@
+package tracker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"go.uber.org/zap"
+
+	"millrace/jobs"
+	"millrace/jobs/input"
+	"millrace/master/state"
+	"millrace/pkg/objectstore"
+)
+
+// bytesPerReduce is how much input makes one reduce, if the job does not say.
+const bytesPerReduce = 64 << 20
+
+// plan lists a PENDING job's input, cuts it, stores the plan, and logs it.
+func (t *Tracker) plan(j *job) {
+	if j.busy != "" {
+		return
+	}
+	slots, inputs := t.slots(j.rec.Cluster), j.rec.Input
+	t.step(j, "plan", func(ctx context.Context) func() {
+		select {
+		case t.planners <- struct{}{}:
+			defer func() { <-t.planners }()
+		case <-ctx.Done():
+			return nil
+		}
+		c, plan, err := t.makePlan(ctx, j, inputs, slots)
+		return func() {
+			switch {
+			case errors.Is(err, context.Canceled):
+			case err != nil:
+				t.failJob(j, err.Error(), nil, false)
+			default:
+				t.logPlan(j, c, plan)
+			}
+		}
+	})
+}
+
+// logPlan makes the job RUNNING.
+func (t *Tracker) logPlan(j *job, c state.PlanJob, plan *input.Plan) {
+	if j.rec.Ending != "" {
+		return
+	}
+	j.busy = "plan"
+	c.At = t.cfg.Now()
+	t.propose(j.id, c, func(_ any, err error) {
+		j.busy = ""
+		t.touch(j)
+		if err != nil {
+			j.log.Info("plan refused", zap.Error(err))
+			return
+		}
+		j.rec, _ = t.cfg.View().Job(j.id)
+		t.setTasks(j)
+		t.setPlan(j, plan)
+		j.log.Info("job planned", zap.Int("maps", c.Maps), zap.Int("reduces", c.Reduces), zap.Int64("bytes", c.BytesTotal))
+	})
+}
+
+// makePlan asks the store; an error is one that fails the job.
+func (t *Tracker) makePlan(ctx context.Context, j *job, inputs []string, slots int) (state.PlanJob, *input.Plan, error) {
+	var objects []input.Object
+	final := func(err error) bool {
+		var none *input.NoMatchError
+		return hopeless(err) || errors.As(err, &none) || errors.Is(err, objectstore.ErrInvalid)
+	}
+	err := retry(ctx, t.noting(j), final, func(ctx context.Context) (err error) {
+		objects, err = input.List(ctx, j.store, inputs)
+		return err
+	})
+	if err != nil {
+		return state.PlanJob{}, nil, fmt.Errorf("plan: %w", err)
+	}
+	size := j.spec.SplitSize
+	if size <= 0 {
+		size = jobs.DefaultSplitSize
+	}
+	plan := input.NewPlan(input.Cut(objects, size, j.spec.InputFormat))
+	data, digest, err := plan.Encode()
+	if err != nil {
+		return state.PlanJob{}, nil, fmt.Errorf("plan: %w", err)
+	}
+	var key string
+	err = retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
+		store, bucket, prefix, err := t.cfg.Stores.System()
+		if err != nil {
+			return err
+		}
+		key = prefix + "plans/" + j.id + "-" + digest + ".plan"
+		_, err = store.Put(ctx, bucket, key, bytes.NewReader(data), int64(len(data)), objectstore.PutOptions{})
+		return err
+	})
+	if err != nil {
+		return state.PlanJob{}, nil, fmt.Errorf("store the plan: %w", err)
+	}
+	c := state.PlanJob{Job: j.id, PlanKey: key, PlanDigest: digest, BytesTotal: plan.Bytes, Maps: len(plan.Splits)}
+	switch {
+	case j.spec.MapOnly:
+	case j.spec.Reduces != nil:
+		c.Reduces = int(*j.spec.Reduces)
+	default:
+		c.Reduces = defaultReduces(plan.Bytes, slots)
+	}
+	return c, plan, nil
+}
+
+// defaultReduces is one for each 64 MiB of input, but no more than one wave.
+func defaultReduces(bytes int64, slots int) int {
+	n := (bytes + bytesPerReduce - 1) / bytesPerReduce
+	return int(min(max(n, 1), int64(max(slots, 1))))
+}
+
+// slots is how many slots a cluster has now.
+func (t *Tracker) slots(cluster string) int {
+	n := 0
+	for _, w := range t.nodes {
+		if w.cluster == cluster {
+			n += w.slots
+		}
+	}
+	return n
+}
+
+// load reads the plan of a job that an earlier leader planned.
+func (t *Tracker) load(j *job) {
+	if j.planned || j.busy != "" {
+		return
+	}
+	rec := j.rec
+	t.step(j, "load", func(ctx context.Context) func() {
+		var plan *input.Plan
+		final := func(err error) bool {
+			return hopeless(err) || errors.Is(err, objectstore.ErrNotExist) || errors.Is(err, input.ErrPlan)
+		}
+		err := retry(ctx, t.noting(j), final, func(ctx context.Context) (err error) {
+			plan, err = t.readPlan(ctx, rec)
+			return err
+		})
+		return func() {
+			switch {
+			case errors.Is(err, context.Canceled):
+			case err != nil:
+				t.failJob(j, fmt.Sprintf("its plan is lost: %v", err), nil, true)
+			default:
+				t.setPlan(j, plan)
+			}
+		}
+	})
+}
+
+func (t *Tracker) readPlan(ctx context.Context, rec *state.Job) (*input.Plan, error) {
+	store, bucket, _, err := t.cfg.Stores.System()
+	if err != nil {
+		return nil, err
+	}
+	r, err := store.Get(ctx, bucket, rec.PlanKey, 0, -1, "")
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(r)
+	r.Close()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", rec.PlanKey, err)
+	}
+	plan, err := input.Decode(data, rec.PlanDigest)
+	if err != nil {
+		return nil, err
+	}
+	if len(plan.Splits) != rec.Maps {
+		return nil, fmt.Errorf("%w: %d splits, %d maps", input.ErrPlan, len(plan.Splits), rec.Maps)
+	}
+	return plan, nil
+}
+
+// setPlan makes the splits known; what has waited for them goes on.
+func (t *Tracker) setPlan(j *job, plan *input.Plan) {
+	j.planned, j.splits = true, plan.Splits
+	for i, k := range j.maps {
+		for _, p := range plan.Splits[i].Pieces {
+			k.bytes += p.Length
+		}
+	}
+	held := j.held
+	j.held = nil
+	for _, f := range held {
+		f()
+	}
+	t.touch(j)
+}

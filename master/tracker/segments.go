@@ -1,0 +1,209 @@
+package tracker
+
+import (
+	"strings"
+
+	"go.uber.org/zap"
+
+	"millrace/master/state"
+	"millrace/pkg/api"
+)
+
+// maxLost is how many lost maps go into one log entry.
+const maxLost = 2000
+
+// holds compares the segments a node says it holds with those it should hold,
+// and has it drop what nobody will ask for.
+func (t *Tracker) holds(n *node, segments []*api.HeldSegment) {
+	held := map[string]bool{}
+	ended := map[string]bool{}
+	view := t.cfg.View()
+	for _, s := range segments {
+		held[s.Attempt] = true
+		if _, seen := ended[s.Job]; !seen {
+			rec, ok := view.Job(s.Job)
+			ended[s.Job] = !ok || rec.Ended()
+			t.forgetOn(n.id, s.Job)
+		}
+		if ended[s.Job] {
+			continue
+		}
+		id := state.TaskID{Kind: state.Map, Index: int(s.Map)}
+		if logged, ok := view.Task(s.Job, id); ok && logged.Done && logged.Win.Attempt != s.Attempt {
+			t.sendAck(n.id, s.Attempt, false)
+		}
+	}
+	for _, j := range t.jobs {
+		if j.rec.Cluster != n.cluster || !j.tasked {
+			continue
+		}
+		for _, k := range j.maps {
+			if k.done && k.win.SegmentNode == n.id {
+				k.gone = !held[k.win.Attempt]
+				j.checkSegments = j.checkSegments || k.gone
+				j.news[k.id.Index] = true // its address may be another now
+			}
+		}
+	}
+}
+
+// needsSegments says whether some reduce of the job is still to read them.
+func (j *job) needsSegments() bool {
+	return j.tasked && !j.rec.MapOnly() && j.rec.Ending == "" && j.rec.ReducesDone < j.rec.Reduces
+}
+
+// loseSegments finds completed maps whose segment is nowhere any more, while
+// reduces still need it.
+func (t *Tracker) loseSegments(j *job) {
+	if !j.checkSegments || !j.needsSegments() || j.inherited && !t.returned(j.rec.Cluster) {
+		return
+	}
+	j.checkSegments = false
+	var lost []*task
+	for _, k := range j.maps {
+		if k.done && !k.losing && (k.gone || t.nodes[k.win.SegmentNode] == nil) {
+			lost = append(lost, k)
+		}
+	}
+	t.loseMaps(j, lost)
+}
+
+// loseMaps logs that completed maps must run again.
+func (t *Tracker) loseMaps(j *job, lost []*task) {
+	for len(lost) > 0 {
+		some := lost[:min(len(lost), maxLost)]
+		lost = lost[len(some):]
+		c := state.LoseMaps{Job: j.id}
+		for _, k := range some {
+			k.losing = true
+			c.Maps = append(c.Maps, state.LostMap{Index: k.id.Index, Attempt: k.win.Attempt})
+		}
+		t.propose(j.id, c, func(_ any, err error) {
+			for _, k := range some {
+				k.losing = false
+				t.reread(j, k)
+				if !k.done {
+					k.gone = false
+					j.news[k.id.Index] = true
+					j.log.Info("map output is lost, the map runs again", zap.String("task", k.String()))
+				}
+				t.await(j, k)
+			}
+			t.touch(j)
+		})
+	}
+}
+
+// onProblem: a running reduce cannot get a map's segment.
+func (t *Tracker) onProblem(node string, p *api.SegmentProblem) {
+	j := t.jobs[p.Job]
+	if j == nil || !j.tasked {
+		return
+	}
+	j.log.Warn("segment cannot be fetched", zap.Int32("map", p.Map), zap.String("attempt", p.MapAttempt),
+		zap.String("node", p.SegmentNode), zap.String("reduce", p.ReduceAttempt), zap.String("reason", p.Reason))
+	if strings.HasPrefix(p.Reason, "unreachable") && t.away(p.SegmentNode) {
+		// Its lease decides: it comes back, and its places are told again, or it is
+		// down, and all its segments are lost.
+		return
+	}
+	t.loseSegment(j, int(p.Map), p.MapAttempt)
+}
+
+// away says whether a node is in its lease without a connection.
+func (t *Tracker) away(id string) bool {
+	for _, n := range t.cfg.Workers.Nodes() {
+		if n.ID == id {
+			return !n.Connected
+		}
+	}
+	return false
+}
+
+// loseSegment makes one map run again, if that attempt is the one that counts.
+func (t *Tracker) loseSegment(j *job, index int, attempt string) {
+	k := j.task(state.TaskID{Kind: state.Map, Index: index})
+	if k == nil || !k.done || k.losing || !j.needsSegments() || k.win.Attempt != attempt {
+		if k != nil && k.done && !k.losing {
+			j.news[index] = true // whoever asks has not heard of the new place
+			t.touch(j)
+		}
+		return
+	}
+	t.loseMaps(j, []*task{k})
+}
+
+// place says where a map's segment lies now; false: it will be made (again).
+func (t *Tracker) place(k *task) (*api.SegmentLocation, bool) {
+	if !k.done {
+		return nil, false
+	}
+	l := &api.SegmentLocation{Map: int32(k.id.Index), Attempt: k.win.Attempt, Node: k.win.SegmentNode, Digest: k.win.Digest}
+	if n := t.nodes[k.win.SegmentNode]; n != nil {
+		l.Address = n.address
+	}
+	return l, l.Address != ""
+}
+
+func (t *Tracker) places(j *job, indexes func(yield func(int) bool)) *api.MasterMessage {
+	m := &api.SegmentLocations{Job: j.id, TotalMaps: int32(j.rec.Maps)}
+	for i := range indexes {
+		k := j.maps[i]
+		if l, ok := t.place(k); ok {
+			m.Segments = append(m.Segments, l)
+		} else {
+			m.Lost = append(m.Lost, int32(i))
+		}
+	}
+	return &api.MasterMessage{Message: &api.MasterMessage_Locations{Locations: m}}
+}
+
+// tellPlaces sends all places to a node that runs a reduce of the job, once.
+func (t *Tracker) tellPlaces(j *job, node string) {
+	if j.told[node] || t.nodes[node] == nil {
+		return
+	}
+	j.told[node] = t.send(node, t.places(j, func(yield func(int) bool) {
+		for i := range j.maps {
+			if !yield(i) {
+				return
+			}
+		}
+	}))
+}
+
+// tellNews sends the places that changed to the nodes that know the others.
+func (t *Tracker) tellNews(j *job) {
+	if len(j.news) == 0 {
+		return
+	}
+	news := j.news
+	j.news = map[int]bool{}
+	if len(j.told) == 0 {
+		return
+	}
+	m := t.places(j, func(yield func(int) bool) {
+		for i := range news {
+			if !yield(i) {
+				return
+			}
+		}
+	})
+	for node := range j.told {
+		t.send(node, m)
+	}
+}
+
+// untell forgets that a node knows the places when its last reduce of the job is over.
+func (t *Tracker) untell(a *attempt) {
+	j := a.job
+	if a.task.id.Kind != state.Reduce || !j.told[a.node] {
+		return
+	}
+	for _, other := range j.live {
+		if other.node == a.node && other.task.id.Kind == state.Reduce {
+			return
+		}
+	}
+	delete(j.told, a.node)
+}

@@ -1,0 +1,282 @@
+package attempt
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protodelim"
+
+	"millrace/pkg/api"
+)
+
+const (
+	protocol     = 1 // of this page: attempt.proto
+	maxMessage   = 64 << 20
+	helloWithin  = 30 * time.Second
+	writeWithin  = 30 * time.Second
+	cancelWithin = 500 * time.Millisecond // for the child to end its attempt by itself
+	termWithin   = 400 * time.Millisecond // for SIGTERM to work
+	killWithin   = time.Second
+	retireGrace  = 300 * time.Millisecond // for a child that is no longer needed to go by itself
+)
+
+// child is one process. Its methods are for the one goroutine that has it,
+// except over, destroy and pid.
+type child struct {
+	cmd   *exec.Cmd
+	conn  net.Conn
+	pump  *pump
+	tree  tree
+	log   *zap.Logger
+	exe   string
+	job   string // of its first lease; "" before
+	user  bool   // runs a user's executable
+	leave func() // takes it off the pool's list
+
+	ready    chan struct{} // closed after Hello and Welcome, or with helloErr
+	helloErr error
+	msgs     chan *api.FromChild // closed when the socket is
+	gone     chan struct{}       // closed by destroy: nobody reads msgs any more
+	exited   chan struct{}
+	state    *os.ProcessState // after exited
+
+	hitsMu  sync.Mutex
+	hits    hits // not seen off yet
+	write   sync.Mutex
+	ending  sync.Once
+	readers sync.WaitGroup
+}
+
+// start starts a child process. It does not wait for its Hello.
+func (p *Pool) start(exe string, user bool) (*child, error) {
+	p.mu.Lock()
+	if p.closed || !p.open {
+		p.mu.Unlock()
+		return nil, errClosed
+	}
+	p.serial++
+	token := p.prefix + "-" + strconv.Itoa(p.serial)
+	p.wg.Add(1) // Close waits for the start and for the child's end
+	p.mu.Unlock()
+
+	c, err := p.launch(exe, user, token)
+	if err != nil {
+		p.wg.Done()
+		return nil, err
+	}
+	p.mu.Lock()
+	p.live[c] = struct{}{}
+	closed := p.closed
+	p.mu.Unlock()
+	if closed { // Close has missed this one
+		c.destroy(0)
+		return nil, errClosed
+	}
+	return c, nil
+}
+
+var errClosed = errors.New("the worker is shutting down")
+
+func (p *Pool) launch(exe string, user bool, token string) (*child, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket for a child: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "attempt"), os.NewFile(uintptr(fds[1]), "attempt")
+	defer theirs.Close()
+	conn, err := net.FileConn(ours)
+	ours.Close()
+	if err != nil {
+		return nil, fmt.Errorf("socket for a child: %w", err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("pipe for a child: %w", err)
+	}
+	defer w.Close()
+
+	cmd := p.command(exe, user, token)
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = w, w, []*os.File{theirs}
+	p.spawn.do(func() { err = startBusy(cmd) })
+	if err != nil {
+		conn.Close()
+		r.Close()
+		return nil, fmt.Errorf("start %s: %w", exe, err)
+	}
+	// The kernel, when short of memory, is to take attempts before nodes.
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", cmd.Process.Pid), []byte("500"), 0)
+
+	c := &child{
+		cmd: cmd, conn: conn, exe: exe, user: user, pump: startPump(r),
+		tree: tree{token: token, root: cmd.Process.Pid}, log: p.cfg.Log,
+		hits: hits{}, ready: make(chan struct{}), msgs: make(chan *api.FromChild, 16),
+		gone: make(chan struct{}), exited: make(chan struct{}),
+	}
+	c.leave = func() {
+		p.mu.Lock()
+		delete(p.live, c)
+		p.mu.Unlock()
+		p.wg.Done()
+	}
+	c.readers.Go(c.read)
+	c.readers.Go(func() {
+		// The error repeats what the state says.
+		_ = cmd.Wait()
+		c.state = cmd.ProcessState
+		close(c.exited)
+	})
+	return c, nil
+}
+
+func (p *Pool) command(exe string, user bool, token string) *exec.Cmd {
+	var args []string
+	if !user {
+		args = p.cfg.Args
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Dir = p.cfg.Dir
+	cmd.Env = append(append([]string{}, p.cfg.Env...), EnvFD+"=3", EnvToken+"="+token)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
+}
+
+// startBusy starts cmd; a file that was just written may be busy for an instant, as
+// a process forked meanwhile holds it open until it execs.
+func startBusy(cmd *exec.Cmd) (err error) {
+	for range 20 {
+		again := *cmd
+		if err = again.Start(); !errors.Is(err, syscall.ETXTBSY) {
+			*cmd = again
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return err
+}
+
+// read takes messages from the socket until it closes.
+func (c *child) read() {
+	defer close(c.msgs)
+	r := bufio.NewReader(c.conn)
+	opts := protodelim.UnmarshalOptions{MaxSize: maxMessage}
+	c.helloErr = c.greet(r, opts)
+	close(c.ready)
+	if c.helloErr != nil {
+		return
+	}
+	for {
+		m := &api.FromChild{}
+		if err := opts.UnmarshalFrom(r, m); err != nil {
+			return // the exit status says more
+		}
+		select {
+		case c.msgs <- m:
+		case <-c.gone:
+			return
+		}
+	}
+}
+
+func (c *child) greet(r *bufio.Reader, opts protodelim.UnmarshalOptions) error {
+	if err := c.conn.SetReadDeadline(time.Now().Add(helloWithin)); err != nil {
+		return err
+	}
+	m := &api.FromChild{}
+	if err := opts.UnmarshalFrom(r, m); err != nil {
+		return fmt.Errorf("it did not speak the attempt protocol: %w", err)
+	}
+	h := m.GetHello()
+	switch {
+	case h == nil:
+		return errors.New("it did not begin the attempt protocol with Hello")
+	case h.ProtocolMin > protocol || h.ProtocolMax < protocol:
+		return fmt.Errorf("it speaks the attempt protocol %d to %d (SDK %s), this worker %d", h.ProtocolMin, h.ProtocolMax, h.SdkVersion, protocol)
+	}
+	if err := c.conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	return c.send(&api.ToChild{Message: &api.ToChild_Welcome{Welcome: &api.ChildWelcome{Protocol: protocol}}})
+}
+
+// send writes one message. Any goroutine may call it.
+func (c *child) send(m *api.ToChild) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	if err := c.conn.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+		return err
+	}
+	_, err := protodelim.MarshalTo(c.conn, m)
+	return err
+}
+
+func (c *child) pid() int { return c.cmd.Process.Pid }
+
+// over says that the process has ended or is no use any more.
+func (c *child) over() bool {
+	select {
+	case <-c.exited:
+		return true
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// destroy ends the process and all it started, and waits. The process has grace
+// to go by itself. Any goroutine may call it, any number of times.
+func (c *child) destroy(grace time.Duration) {
+	c.ending.Do(func() {
+		close(c.gone)
+		c.conn.Close() // it ends itself at this
+		if grace > 0 && !c.wait(grace) {
+			c.tree.signal(unix.SIGTERM, nil, 0)
+			c.wait(termWithin)
+		}
+		c.kill()
+		c.pump.close()
+		c.readers.Wait()
+		c.leave()
+	})
+}
+
+// endOthers ends what attempts have left running beside the process.
+func (c *child) endOthers() {
+	c.hitsMu.Lock()
+	defer c.hitsMu.Unlock()
+	c.tree.endOthers(killWithin, c.hits)
+}
+
+// kill ends everything at once. Only what sits in the kernel (a dead network
+// file system) can outlive it.
+func (c *child) kill() {
+	c.hitsMu.Lock()
+	defer c.hitsMu.Unlock()
+	c.tree.endNow(killWithin, c.hits, c.exited)
+	if !c.wait(killWithin) {
+		c.log.Error("a child process outlives SIGKILL", zap.Int("pid", c.pid()))
+		<-c.exited
+	}
+}
+
+func (c *child) wait(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c.exited:
+		return true
+	case <-t.C:
+		return false
+	}
+}

@@ -1,0 +1,282 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
+)
+
+const (
+	heartbeatEvery = 500 * time.Millisecond
+	welcomeWithin  = 3 * time.Second
+	firstReconnect = 50 * time.Millisecond
+	lastReconnect  = time.Second
+)
+
+// stream is one session with a master. Send and CloseRequest are one goroutine's,
+// Receive another's.
+type stream interface {
+	Send(*api.WorkerMessage) error
+	Receive() (*api.MasterMessage, error)
+	CloseRequest() error
+}
+
+// dialer opens sessions with the leader, as far as it is known.
+type dialer func(ctx context.Context) (stream, error)
+
+var (
+	errOldTerm   = errors.New("the master's term is over")
+	errSilent    = errors.New("the master is silent")
+	errNoWelcome = errors.New("the master did not begin with Welcome")
+	errGoodbye   = errors.New("the worker ends")
+)
+
+// sessions holds a session with the leader until ctx ends, whatever happens to it.
+// The last one is ended in good order.
+func (w *Worker) sessions(ctx context.Context) {
+	retry := firstReconnect
+	last := ""
+	for ctx.Err() == nil {
+		welcomed, err := w.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if welcomed {
+			retry = firstReconnect
+		}
+		if text := err.Error(); welcomed || text != last { // once, not twenty times a second
+			w.log.Info("no session with the leader", zap.Error(err))
+			last = text
+		}
+		// Half of it is chance: all workers lose a leader at the same moment.
+		if !sleep(ctx, retry/2+rand.N(retry/2)) {
+			return
+		}
+		retry = min(2*retry, lastReconnect)
+	}
+}
+
+// session is one session from its opening to its end.
+func (w *Worker) session(ctx context.Context) (welcomed bool, err error) {
+	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	st, err := w.dial(run)
+	if err != nil {
+		return false, err
+	}
+	out := newOutbox()
+	w.slots.connect(out, w.hello(), w.reduces.problems())
+	defer w.slots.disconnect(out)
+
+	heard := &atomic.Int64{} // Unix ns
+	heard.Store(time.Now().UnixNano())
+	patience := &atomic.Int64{} // ns
+	patience.Store(int64(welcomeWithin))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel(nil)
+	wg.Go(func() { w.write(ctx, run, cancel, st, out) })
+	wg.Go(func() { w.watch(run, cancel, heard, patience) })
+
+	err = w.read(st, heard, func(m *api.SessionWelcome) error {
+		if err := w.welcome(m); err != nil {
+			return err
+		}
+		welcomed = true
+		if m.LeaseMs > 0 {
+			patience.Store(m.LeaseMs * int64(time.Millisecond))
+		}
+		return nil
+	})
+	if cause := context.Cause(run); cause != nil {
+		err = cause
+	}
+	return welcomed, err
+}
+
+// write sends what is queued, and heartbeats. When the node ends it says goodbye.
+func (w *Worker) write(ctx, run context.Context, cancel context.CancelCauseFunc, st stream, out *outbox) {
+	beat := time.NewTicker(heartbeatEvery)
+	defer beat.Stop()
+	for {
+		for _, m := range out.take() {
+			if err := st.Send(m); err != nil {
+				// Why is for Receive to say; if it does not within a moment, this is it.
+				if errors.Is(err, io.EOF) && sleep(run, time.Second) || !errors.Is(err, io.EOF) {
+					cancel(fmt.Errorf("send: %w", err))
+				}
+				return
+			}
+		}
+		select {
+		case <-out.wake:
+		case <-beat.C:
+			w.slots.heartbeat(w.diskFree())
+		case <-run.Done():
+			return
+		case <-ctx.Done():
+			// The leader takes the end of our side for a goodbye and ends its own.
+			if err := st.CloseRequest(); err != nil || sleep(run, time.Second) {
+				cancel(errGoodbye)
+			}
+			return
+		}
+	}
+}
+
+// watch ends the session when nothing is heard for longer than a lease: TCP alone would
+// take minutes.
+func (w *Worker) watch(run context.Context, cancel context.CancelCauseFunc, heard, patience *atomic.Int64) {
+	for {
+		left := time.Until(time.Unix(0, heard.Load()).Add(time.Duration(patience.Load())))
+		if left <= 0 {
+			cancel(fmt.Errorf("%w for %v", errSilent, time.Duration(patience.Load())))
+			return
+		}
+		if !sleep(run, left) {
+			return
+		}
+	}
+}
+
+// read handles the master's messages until the stream ends.
+func (w *Worker) read(st stream, heard *atomic.Int64, welcome func(*api.SessionWelcome) error) error {
+	m, err := st.Receive()
+	if err != nil {
+		return err
+	}
+	if m.GetWelcome() == nil {
+		return errNoWelcome
+	}
+	if err := welcome(m.GetWelcome()); err != nil {
+		return err
+	}
+	for {
+		heard.Store(time.Now().UnixNano())
+		if m, err = st.Receive(); err != nil {
+			return err
+		}
+		w.handle(m)
+	}
+}
+
+// handle takes one message of the leader's; it must not block for long.
+func (w *Worker) handle(m *api.MasterMessage) {
+	switch m := m.Message.(type) {
+	case *api.MasterMessage_Lease:
+		if err := w.slots.lease(m.Lease); err != nil {
+			w.log.Error("refused a lease", zap.Error(err))
+		}
+	case *api.MasterMessage_Kill:
+		w.slots.end(m.Kill.Attempt, m.Kill.Reason)
+	case *api.MasterMessage_Revoke:
+		w.slots.revoke(m.Revoke.Attempt)
+	case *api.MasterMessage_Locations:
+		w.reduces.update(m.Locations)
+	case *api.MasterMessage_Ack:
+		w.acknowledged(m.Ack)
+	case *api.MasterMessage_Forget:
+		w.forget(m.Forget.Job)
+	}
+}
+
+// welcome takes up what the leader says of itself and of the site.
+func (w *Worker) welcome(m *api.SessionWelcome) error {
+	highest := w.term.Load()
+	if m.Term < highest {
+		return fmt.Errorf("%w: %d, after %d", errOldTerm, m.Term, highest)
+	}
+	if m.Term > highest {
+		if err := w.dir.write([]byte(strconv.FormatUint(m.Term, 10)), "term"); err != nil {
+			return err
+		}
+		w.term.Store(m.Term)
+	}
+	if m.Store != nil {
+		if err := w.site.set(m.Store, m.SystemPrefix); err != nil {
+			return err
+		}
+		w.uploads.wake()
+	}
+	w.log.Info("session with the leader", zap.Uint64("term", m.Term), zap.String("cluster", m.Cluster), zap.String("role", m.Role))
+	return nil
+}
+
+func (w *Worker) hello() *api.WorkerHello {
+	total, free, err := diskSpace(w.dir.root)
+	if err != nil {
+		w.log.Warn("disk space", zap.Error(err))
+	}
+	return &api.WorkerHello{
+		NodeId: w.id.ID, Version: w.cfg.Version, Incarnation: w.incarnation, HighestTerm: w.term.Load(),
+		Address: w.address, Slots: int32(w.cfg.Slots), MemoryBytes: w.cfg.MemoryBytes,
+		DiskBytes: total, DiskFreeBytes: free, Pid: int64(w.pid), Segments: w.segments.Held(),
+	}
+}
+
+func (w *Worker) diskFree() int64 {
+	_, free, err := diskSpace(w.dir.root)
+	if err != nil {
+		w.log.Debug("disk space", zap.Error(err))
+	}
+	return free
+}
+
+// site is the object store of the site, as the leader last said.
+type site struct {
+	open func(*api.ObjectStore) (objectstore.Store, error)
+
+	mu     sync.Mutex
+	key    string
+	store  objectstore.Store
+	prefix objectstore.URL
+}
+
+var errNoStore = errors.New("the site's object store is not known yet")
+
+func openStore(o *api.ObjectStore) (objectstore.Store, error) {
+	return objectstore.NewS3(objectstore.Config{Endpoint: o.Endpoint, Region: o.Region, AccessKey: o.AccessKey,
+		SecretKey: o.SecretKey, SessionToken: o.SessionToken, CAPEM: o.CaPem})
+}
+
+func (s *site) set(o *api.ObjectStore, prefix string) error {
+	url, err := objectstore.ParseURL(prefix)
+	if err != nil {
+		return fmt.Errorf("system prefix: %w", err)
+	}
+	if url.Key != "" && !strings.HasSuffix(url.Key, "/") {
+		url.Key += "/"
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.prefix = url
+	if key := o.String(); s.store == nil || key != s.key {
+		store, err := s.open(o)
+		if err != nil {
+			return fmt.Errorf("site's object store: %w", err)
+		}
+		s.store, s.key = store, key
+	}
+	return nil
+}
+
+func (s *site) get() (objectstore.Store, objectstore.URL, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.store == nil {
+		return nil, objectstore.URL{}, errNoStore
+	}
+	return s.store, s.prefix, nil
+}

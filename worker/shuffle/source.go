@@ -1,0 +1,137 @@
+package shuffle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"millrace/pkg/api"
+)
+
+const (
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = time.Second
+)
+
+// source fetches from one node, over one request at a time. Its fields are its
+// own goroutine's, news apart.
+type source struct {
+	f     *Fetcher
+	node  string
+	empty string        // path of an empty file, for empty partitions
+	news  chan struct{} // there may be more to fetch
+	spool *spool        // of a remote node
+}
+
+func (s *source) run(ctx context.Context) {
+	if s.node == s.f.cfg.Node {
+		s.local(ctx)
+		return
+	}
+	sp, err := newSpool(s.f, s.node)
+	if err != nil {
+		s.f.fail(err)
+		return
+	}
+	s.spool = sp
+	defer sp.close()
+	var since time.Time // of the first failure in a row
+	retry := firstRetry
+	for {
+		if len(s.f.wanted(s.node)) == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.news:
+			}
+			continue
+		}
+		before := sp.received
+		err := s.stream(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errLocal):
+			s.f.fail(err)
+			return
+		case err == nil:
+			since = time.Time{}
+			continue
+		}
+		if sp.received > before || since.IsZero() {
+			since, retry = time.Now(), firstRetry
+		}
+		if time.Since(since) >= s.f.cfg.GiveUp {
+			s.giveUp(err)
+			since = time.Time{}
+			continue
+		}
+		// Half of it is chance: many reduces lose a node at the same moment.
+		pause := time.NewTimer(retry/2 + rand.N(retry/2))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+		retry = min(2*retry, lastRetry)
+	}
+}
+
+// giveUp says of everything wanted that it cannot be reached.
+func (s *source) giveUp(err error) {
+	reason := "unreachable: " + err.Error()
+	for _, l := range s.f.wanted(s.node) {
+		s.f.problem(l, reason)
+	}
+}
+
+// local takes segments of this node, in place.
+func (s *source) local(ctx context.Context) {
+	for {
+		for _, l := range s.f.wanted(s.node) {
+			if ctx.Err() != nil {
+				return
+			}
+			g, err := s.f.cfg.Store.Locate(s.f.cfg.Job, l.Attempt, s.f.cfg.Partition)
+			if err == nil {
+				err = matches(l, g)
+			}
+			if err != nil {
+				s.f.problem(l, reasonOf(err))
+				continue
+			}
+			if g.Length == 0 {
+				g.Path, g.Offset = s.empty, 0
+			}
+			s.f.arrived(l, g)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.news:
+		}
+	}
+}
+
+// matches says whether a segment is what the leader announced.
+func matches(l *api.SegmentLocation, g *api.ChildSegment) error {
+	if g.Map != l.Map || g.MapAttempt != l.Attempt || g.Digest != l.Digest {
+		return fmt.Errorf("%w: segment of %s has digest %x, announced %x", errDamaged, l.Attempt, g.Digest, l.Digest)
+	}
+	return nil
+}
+
+// reasonOf makes sure that a reason begins with one of the words that the leader knows.
+func reasonOf(err error) string {
+	text := err.Error()
+	for _, word := range []string{ErrMissing.Error(), errDamaged.Error(), "unreachable"} {
+		if strings.HasPrefix(text, word) {
+			return text
+		}
+	}
+	return errDamaged.Error() + ": " + text
+}

@@ -1,0 +1,351 @@
+package worker
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
+	"millrace/pkg/record"
+	"millrace/pkg/security"
+)
+
+func TestMapsAndReducesOnCoreAndTaskNodes(t *testing.T) {
+	m := newMaster(t)
+	core, task := m.worker("core", "CORE"), m.worker("task", "TASK")
+	var places []*api.SegmentLocation
+	var want uint64
+	place := func(r *api.AttemptReport, n *fakeNode) {
+		require.Nil(t, r.Result.Failure, "%v", r.Result.Failure)
+		require.Equal(t, core.id, r.SegmentNode)
+		want += record.MapDigest(int(r.Index), r.Result.Digest)
+		places = append(places, &api.SegmentLocation{Map: r.Index, Attempt: r.Attempt, Node: core.id, Address: core.address(), Digest: r.Result.Digest})
+		n.ack(r.Attempt, true)
+	}
+	core.lease(mapLease(0))
+	away := mapLease(1)
+	away.PushTo = []*api.NodeAddress{{Node: "i-00000000000000bad", Address: "https://127.0.0.1:1"}, {Node: core.id, Address: core.address()}}
+	task.lease(away)
+	place(core.report("s-J-m-00000-1-1"), core)
+
+	// The reduces start before the last map's segment is known.
+	core.lease(reduceLease(0, 2))
+	task.lease(reduceLease(1, 2))
+	core.places(places...)
+	task.places(places...)
+	place(task.report("s-J-m-00001-1-2"), task)
+	core.places(places[1:]...)
+	task.places(places[1:]...)
+	for n, attempt := range map[*fakeNode]string{core: "s-J-r-00000-1-100", task: "s-J-r-00001-1-101"} {
+		r := n.report(attempt)
+		require.Nil(t, r.Result.Failure, "%v", r.Result.Failure)
+		require.EqualValues(t, 200, r.Result.OutputRecords)
+		require.Equal(t, want, r.Result.Digest)
+		require.GreaterOrEqual(t, r.EndedUnixMs, r.StartedUnixMs)
+		n.ack(attempt, true)
+	}
+	require.Len(t, core.w.segments.Held(), 2)
+	require.Empty(t, task.w.segments.Held())
+	for _, n := range []*fakeNode{core, task} {
+		require.Eventually(t, func() bool {
+			left, err := filepath.Glob(filepath.Join(n.dir, "attempts", "s-*"))
+			return err == nil && len(left) == 0
+		}, 5*time.Second, time.Millisecond, "attempts' directories are removed")
+		n.send(&api.MasterMessage{Message: &api.MasterMessage_Forget{Forget: &api.ForgetJob{Job: "s-J"}}})
+		require.Eventually(t, func() bool { return len(n.w.segments.Held()) == 0 }, 5*time.Second, time.Millisecond)
+	}
+}
+
+func TestALosersSegmentIsDropped(t *testing.T) {
+	m := newMaster(t)
+	core, task := m.worker("core", "CORE"), m.worker("task", "TASK")
+	core.lease(mapLease(0))
+	pushed := mapLease(1)
+	pushed.PushTo = []*api.NodeAddress{{Node: core.id, Address: core.address()}}
+	task.lease(pushed)
+	core.report("s-J-m-00000-1-1")
+	task.report("s-J-m-00001-1-2")
+	require.Len(t, core.w.segments.Held(), 2)
+	core.ack("s-J-m-00000-1-1", false)
+	task.ack("s-J-m-00001-1-2", false)
+	require.Eventually(t, func() bool { return len(core.w.segments.Held()) == 0 }, 5*time.Second, time.Millisecond)
+}
+
+func TestALostSegmentIsReportedAndItsNewPlaceTaken(t *testing.T) {
+	m := newMaster(t)
+	core := m.worker("core", "CORE")
+	core.lease(mapLease(0))
+	r := core.report("s-J-m-00000-1-1")
+	core.ack(r.Attempt, true)
+	require.NoError(t, os.Truncate(filepath.Join(core.dir, "segments", "s-J", r.Attempt+".seg"), 100))
+	at := &api.SegmentLocation{Map: 0, Attempt: r.Attempt, Node: core.id, Address: core.address(), Digest: r.Result.Digest}
+	core.places(at)
+	core.lease(reduceLease(0, 1))
+	problem := func(g *api.WorkerMessage) bool {
+		return g.GetProblem().GetMapAttempt() == r.Attempt && strings.HasPrefix(g.GetProblem().Reason, "damaged: ")
+	}
+	core.await("a problem", problem)
+
+	// A new leader, who has not heard of it, is told again.
+	m.mu.Lock()
+	m.sessions[core.id].cancel()
+	m.mu.Unlock()
+	m.wait("a new session", func() bool { return !m.sessions[core.id].over })
+	core.await("the problem again", problem)
+
+	again := mapLease(0)
+	again.Attempt = "s-J-m-00000-1-77"
+	core.lease(again)
+	r = core.report(again.Attempt)
+	core.places(&api.SegmentLocation{Map: 0, Attempt: r.Attempt, Node: core.id, Address: core.address(), Digest: r.Result.Digest})
+	require.Nil(t, core.report("s-J-r-00000-1-100").Result.Failure)
+}
+
+func TestLeasesBeyondTheSlotsWaitAndCanBeTakenBack(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	gate := filepath.Join(t.TempDir(), "gate")
+	for i := range 4 {
+		n.lease(mapLease(i, "wait="+gate))
+	}
+	started := func(attempt string) func(*api.WorkerMessage) bool {
+		return func(g *api.WorkerMessage) bool { return g.GetStarted().GetAttempt() == attempt }
+	}
+	n.await("the first start", started("s-J-m-00000-1-1"))
+	n.await("the second start", started("s-J-m-00001-1-2"))
+	n.await("progress", func(g *api.WorkerMessage) bool {
+		for _, p := range g.GetHeartbeat().GetProgress() {
+			if p.Attempt == "s-J-m-00000-1-1" && p.BytesDone == 7 {
+				return true
+			}
+		}
+		return false
+	})
+	n.send(&api.MasterMessage{Message: &api.MasterMessage_Revoke{Revoke: &api.Revoke{Attempt: "s-J-m-00000-1-1"}}}) // runs: nothing
+	n.send(&api.MasterMessage{Message: &api.MasterMessage_Revoke{Revoke: &api.Revoke{Attempt: "s-J-m-00002-1-3"}}})
+	n.await("the lease back", func(g *api.WorkerMessage) bool { return g.GetReturned().GetAttempt() == "s-J-m-00002-1-3" })
+	n.send(&api.MasterMessage{Message: &api.MasterMessage_Kill{Kill: &api.Kill{Attempt: "s-J-m-00003-1-4", Reason: "cancelled"}}})
+	r := n.report("s-J-m-00003-1-4")
+	require.Equal(t, api.FailureKind_FAILURE_KIND_KILLED, r.Result.Failure.Kind)
+	require.Equal(t, "cancelled", r.Result.Failure.Message)
+	m.mu.Lock()
+	require.False(t, n.saw(started("s-J-m-00002-1-3")) || n.saw(started("s-J-m-00003-1-4")))
+	m.mu.Unlock()
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
+	require.Nil(t, n.report("s-J-m-00000-1-1").Result.Failure)
+	require.Nil(t, n.report("s-J-m-00001-1-2").Result.Failure)
+}
+
+func TestARunningAttemptIsKilledInTime(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	n.lease(mapLease(0, "hang"))
+	n.await("progress", func(g *api.WorkerMessage) bool { return len(g.GetHeartbeat().GetProgress()) > 0 })
+	begun := time.Now()
+	n.send(&api.MasterMessage{Message: &api.MasterMessage_Kill{Kill: &api.Kill{Attempt: "s-J-m-00000-1-1", Reason: "too slow"}}})
+	r := n.report("s-J-m-00000-1-1")
+	require.Less(t, time.Since(begun), 2*time.Second)
+	require.Equal(t, "too slow", r.Result.Failure.Message)
+}
+
+func TestAttemptsOutliveTheSessionAndTheMaster(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	gate := filepath.Join(t.TempDir(), "gate")
+	n.lease(mapLease(0, "wait="+gate))
+	n.lease(mapLease(1))
+	n.report("s-J-m-00001-1-2") // and no acknowledgement
+	m.stop()
+	m.mu.Lock()
+	m.term = 7
+	m.mu.Unlock()
+	require.NoError(t, os.WriteFile(gate, nil, 0o600)) // it ends while there is no master
+	require.Eventually(t, func() bool {
+		n.w.slots.mu.Lock()
+		defer n.w.slots.mu.Unlock()
+		return len(n.w.slots.reports) == 2
+	}, 10*time.Second, time.Millisecond)
+	m.start()
+	m.wait("a new session", func() bool { return m.sessions[n.id].hello.HighestTerm == 1 && !m.sessions[n.id].over })
+	for _, a := range []string{"s-J-m-00000-1-1", "s-J-m-00001-1-2"} {
+		require.Nil(t, n.report(a).Result.Failure)
+		n.ack(a, true)
+	}
+	require.Eventually(t, n.w.slots.settled, 10*time.Second, time.Millisecond)
+	require.EqualValues(t, 7, n.w.term.Load())
+
+	t.Run("a lower term is refused, after a restart too", func(t *testing.T) {
+		n.end()
+		m.wait("the goodbye", func() bool { return m.sessions[n.id].over })
+		require.ErrorIs(t, m.sessions[n.id].err, io.EOF, "an orderly end")
+		old := n.w.incarnation
+		n.run(func(c *Config) { c.Token = ""; c.Join = nil })
+		require.NotEqual(t, old, n.w.incarnation)
+		m.mu.Lock()
+		require.EqualValues(t, 7, m.sessions[n.id].hello.HighestTerm)
+		require.Len(t, m.sessions[n.id].hello.Segments, 2, "its segments are still there")
+		m.term = 3
+		m.mu.Unlock()
+		require.ErrorIs(t, n.w.welcome(&api.SessionWelcome{Term: 3}), errOldTerm)
+	})
+}
+
+func TestASilentMasterIsLeftAndCameBackTo(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	m.change(func() { m.silent = true })
+	m.wait("the end of the session", func() bool { return m.sessions[n.id].over })
+	m.change(func() { m.silent = false })
+	m.wait("a new one", func() bool { return !m.sessions[n.id].over })
+}
+
+func TestShippedFilesAndLogs(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	text := "shipped text"
+	sum := sha256.Sum256([]byte(text))
+	ctx := context.Background()
+	_, err := m.store.Put(ctx, "sys", "p/programs/"+hex.EncodeToString(sum[:]), strings.NewReader(text), int64(len(text)), objectstore.PutOptions{})
+	require.NoError(t, err)
+	gate := filepath.Join(t.TempDir(), "gate")
+	l := mapLease(0, "say=begin\n", "wait="+gate, "cat=sub/words.txt")
+	l.Program.Files = []*api.ShippedFile{{Name: "sub/words.txt", Sha256: hex.EncodeToString(sum[:]), Size: int64(len(text))}}
+	n.lease(l)
+	n.await("progress", func(g *api.WorkerMessage) bool { return len(g.GetHeartbeat().GetProgress()) > 0 })
+
+	get := func(role security.Role, id, path string) *http.Response {
+		resp, err := m.tlsClient(role, id, security.NodeName(n.id)).Get(n.address() + path)
+		require.NoError(t, err)
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+	path := "/v1/logs/s-J/" + l.Attempt
+	resp := get(security.RoleMaster, masterID, path+"?follow=1")
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
+	all, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, "begin\nshipped text <nil>\n", string(all))
+	require.True(t, n.report(l.Attempt).HasLog)
+	require.Eventually(t, func() bool {
+		o, err := m.store.Head(ctx, "sys", "p/logs/s-J/"+l.Attempt+".log")
+		return err == nil && o.Size == int64(len(all))
+	}, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return get(security.RoleMaster, masterID, path).StatusCode == http.StatusNotFound
+	}, 5*time.Second, time.Millisecond, "one that is stored is removed here")
+
+	require.Equal(t, http.StatusForbidden, get(security.RoleWorker, "i-00000000000000001", path).StatusCode, "logs are for masters")
+	require.Equal(t, http.StatusForbidden, get(security.RoleUser, "somebody", "/v1/segments/s-J/x").StatusCode)
+	plain, err := net.Dial("tcp", strings.TrimPrefix(n.address(), "https://"))
+	require.NoError(t, err)
+	plain.Close()
+	stranger := newMaster(t)
+	_, err = stranger.tlsClient(security.RoleMaster, masterID, security.NodeName(n.id)).Get(n.address() + path)
+	require.Error(t, err, "another site's master is a stranger")
+
+	missing := mapLease(1)
+	missing.Program.Files = []*api.ShippedFile{{Name: "x", Sha256: strings.Repeat("0", 64), Size: 1}}
+	n.lease(missing)
+	f := n.report(missing.Attempt).Result.Failure
+	require.Equal(t, api.FailureKind_FAILURE_KIND_NODE, f.GetKind())
+	require.ErrorContains(t, errorOf(f), "no such object")
+}
+
+func errorOf(f *api.Failure) error { return &failureError{f} }
+
+type failureError struct{ f *api.Failure }
+
+func (e *failureError) Error() string { return e.f.Message }
+
+func TestStoppingIsQuickAndKeepsTheData(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	n.lease(mapLease(0))
+	n.report("s-J-m-00000-1-1")
+	n.ack("s-J-m-00000-1-1", true)
+	n.lease(mapLease(1, "hang"))
+	n.await("progress", func(g *api.WorkerMessage) bool { return len(g.GetHeartbeat().GetProgress()) > 0 })
+	begun := time.Now()
+	n.end()
+	require.Less(t, time.Since(begun), 5*time.Second)
+	m.mu.Lock()
+	require.False(t, n.saw(func(g *api.WorkerMessage) bool { return g.GetReport().GetAttempt() == "s-J-m-00001-1-2" }))
+	m.mu.Unlock()
+	require.FileExists(t, filepath.Join(n.dir, "segments", "s-J", "s-J-m-00000-1-1.seg"))
+}
+
+func TestTheDirectoryIsOneProcesss(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	w, err := New(Config{Dir: n.dir, Join: []string{m.url()}})
+	require.NoError(t, err)
+	require.ErrorContains(t, w.Run(context.Background()), "in use by another process")
+	for _, name := range []string{"node.json", "pki/node.key", "pki/gossip.key"} {
+		st, err := os.Stat(filepath.Join(n.dir, name))
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), st.Mode().Perm(), name)
+	}
+}
+
+func TestAJoinThatIsRefusedIsSaid(t *testing.T) {
+	m := newMaster(t)
+	other, err := security.NewToken(m.ca.CertPEM())
+	require.NoError(t, err)
+	for name, c := range map[string]struct{ token, want string }{
+		"no token":     {"", "needs a join token"},
+		"wrong token":  {other.String(), "token refused"},
+		"not a token":  {"hello", "token"},
+		"another site": {newMaster(t).token.String(), "not a master of the token's site"},
+	} {
+		w, err := New(Config{Dir: t.TempDir(), Join: []string{m.url()}, Token: c.token})
+		require.NoError(t, err)
+		require.ErrorContains(t, w.Run(context.Background()), c.want, name)
+	}
+}
+
+func TestAWorkerWaitsForItsMaster(t *testing.T) {
+	m := newMaster(t)
+	m.stop()
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		m.start()
+	}()
+	n := m.worker("early", "TASK")
+	require.Equal(t, "TASK", n.w.id.Role)
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for name, c := range map[string]Config{
+		"dir": {}, "listen": {Dir: "x", Listen: "y"}, "gossip": {Dir: "x", GossipListen: "y"}, "slots": {Dir: "x", Slots: -1},
+	} {
+		_, err := New(c)
+		require.Error(t, err, name)
+	}
+	w, err := New(Config{Dir: "x"})
+	require.NoError(t, err)
+	require.Positive(t, w.cfg.MemoryBytes)
+	total, ok := memTotal("MemFree: 1 kB\nMemTotal:   2048 kB\n")
+	require.True(t, ok)
+	require.EqualValues(t, 2<<20, total)
+	_, ok = memTotal("nothing")
+	require.False(t, ok)
+}
+
+func TestLeasesWithOddIdsAreRefused(t *testing.T) {
+	s := newSlots(1, func(*task) { t.Fatal("it ran") })
+	for _, l := range []*api.Lease{{}, {Job: "../x", Attempt: "../x-m"}, {Job: "s-A", Attempt: "s-B-m-00000-1-1"}, {Job: "s-A", Attempt: "s-A-/"}} {
+		require.Error(t, s.lease(l))
+	}
+}
