@@ -86,7 +86,7 @@ func New(c Config) (*Master, error) {
 	if c.OpenStore == nil {
 		c.OpenStore = openS3
 	}
-	return &Master{cfg: c, log: c.Log.Named("master"), ready: make(chan struct{}), failed: make(chan error, 1)}, nil
+	return &Master{cfg: c, log: c.Log, ready: make(chan struct{}), failed: make(chan error, 1)}, nil
 }
 
 func (c *Config) check() error {

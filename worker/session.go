@@ -31,6 +31,7 @@ type stream interface {
 	Send(*api.WorkerMessage) error
 	Receive() (*api.MasterMessage, error)
 	CloseRequest() error
+	CloseResponse() error // breaks the stream off; any goroutine's
 }
 
 // dialer opens sessions with the leader, as far as it is known.
@@ -89,6 +90,12 @@ func (w *Worker) session(ctx context.Context) (welcomed bool, err error) {
 	defer cancel(nil)
 	wg.Go(func() { w.write(ctx, run, cancel, st, out) })
 	wg.Go(func() { w.watch(run, cancel, heard, patience) })
+	wg.Go(func() {
+		// The end of its context alone does not wake a stream of HTTP/2 whose
+		// request body waits for more.
+		<-run.Done()
+		_ = st.CloseResponse() // what ended it is known
+	})
 
 	err = w.read(st, heard, func(m *api.SessionWelcome) error {
 		if err := w.welcome(m); err != nil {

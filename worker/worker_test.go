@@ -99,9 +99,10 @@ func TestALostSegmentIsReportedAndItsNewPlaceTaken(t *testing.T) {
 
 	// A new leader, who has not heard of it, is told again.
 	m.mu.Lock()
-	m.sessions[core.id].cancel()
+	old := m.sessions[core.id]
 	m.mu.Unlock()
-	m.wait("a new session", func() bool { return !m.sessions[core.id].over })
+	old.cancel()
+	m.wait("a new session", func() bool { return m.sessions[core.id] != old })
 	core.await("the problem again", problem)
 
 	again := mapLease(0)

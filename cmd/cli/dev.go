@@ -31,7 +31,7 @@ func (a *app) devCommand() *cli.Command {
 
 // devConfig reads what dev and demo have in common.
 func (c *call) devConfig(dir string) (devcluster.Config, error) {
-	conf := devcluster.Config{Dir: dir, Core: c.Int("core"), Task: c.Int("task"), Slots: c.Int("slots"), Getenv: c.env.Getenv, Environ: os.Environ(), Say: c.sayer()}
+	conf := devcluster.Config{Dir: dir, Core: c.Int("core"), Task: c.Int("task"), Slots: c.Int("slots"), Environ: os.Environ(), Say: c.sayer()}
 	if n := c.Int("masters"); n != 1 {
 		return conf, usagef("leave --masters away", "--masters %d: dev runs one master so far", n)
 	}

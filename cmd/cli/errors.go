@@ -38,7 +38,7 @@ type silent struct{ code int }
 
 func (s silent) Error() string { return fmt.Sprintf("exit code %d", s.code) }
 
-// timedOut wraps an error that --timeout caused.
+// errTimedOut is the cause of what --timeout ended.
 var errTimedOut = errors.New("timed out")
 
 // explain turns any error into a fault.

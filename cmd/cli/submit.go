@@ -118,15 +118,9 @@ func (c *call) readJobFile(file string) (*api.JobSpec, error) {
 	return spec, nil
 }
 
-// mistakes lists joined errors one by one.
+// mistakes lists the lines of an error (errors.Join writes one each).
 func mistakes(prefix string, err error) []string {
 	var out []string
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range many.Unwrap() {
-			out = append(out, prefix+e.Error())
-		}
-		return out
-	}
 	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
 		out = append(out, prefix+line)
 	}

@@ -234,7 +234,7 @@ func (w *jobWatch) due(job *api.Job) bool {
 func (w *jobWatch) sent(job *api.Job) {
 	w.last, w.held, w.loud = job, false, false
 	w.sends++
-	w.quiet.Reset(watchEvery)
+	w.quiet.Reset(w.server.watchEvery)
 }
 
 // wait returns when there may be something to send. The record's channel is always

@@ -104,6 +104,8 @@ type Server struct {
 	plans   *planCache
 	closed  chan struct{}
 	once    func()
+
+	watchEvery time.Duration
 }
 
 // New checks the configuration; the server answers once Handler is served.
@@ -117,7 +119,7 @@ func New(c Config) (*Server, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Server{cfg: c, log: c.Logger.Named("server"), mux: http.NewServeMux(), plans: newPlanCache(), closed: make(chan struct{})}
+	s := &Server{cfg: c, log: c.Logger.Named("server"), mux: http.NewServeMux(), plans: newPlanCache(), closed: make(chan struct{}), watchEvery: watchEvery}
 	var err error
 	if s.forward, err = newForwarder(c.Credential); err != nil {
 		return nil, err

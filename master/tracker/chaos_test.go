@@ -73,7 +73,7 @@ func (c *chaos) leases() {
 // whole, or fails and leaves nothing.
 func TestChaos(t *testing.T) {
 	ended := map[string]int{}
-	seeds := 300
+	seeds := 150
 	if testing.Short() {
 		seeds = 50
 	}
@@ -93,9 +93,9 @@ func TestChaos(t *testing.T) {
 }
 
 func chaosRun(w *world, seed uint64) string {
-	c := &chaos{w: w, r: rand.New(rand.NewPCG(seed, 1)), since: map[string]time.Time{}}
+	c := &chaos{w: w, r: rand.New(rand.NewPCG(seed, 1)), calm: true, since: map[string]time.Time{}}
 	for _, k := range []*worker{w.join("i-a", state.RoleCore, 2), w.join("i-b", state.RoleCore, 1), w.join("i-c", state.RoleTask, 2)} {
-		k.at(time.Duration(20+c.pick(400)) * time.Millisecond)
+		k.at(time.Duration(20+c.pick(1500)) * time.Millisecond)
 		k.play = func(l *api.Lease) *api.Failure {
 			if c.one(25) {
 				return program("bad luck")
@@ -117,10 +117,13 @@ func chaosRun(w *world, seed uint64) string {
 		}
 		return nil
 	}
+	w.mem.Fault, w.mem.Lost = trouble, trouble
 	w.lead()
 	reduces := []int{0, 1, 3}[c.pick(3)]
 	w.submit(4+c.pick(8), reduces, func(j *state.Job, _ *api.JobSpec) { j.Overwrite = c.pick(2) == 0 })
-	w.mem.Fault, w.mem.Lost = trouble, trouble
+	c.mu.Lock()
+	c.calm = false
+	c.mu.Unlock()
 	for range 40 {
 		time.Sleep(time.Duration(c.pick(400)) * time.Millisecond)
 		synctest.Wait()

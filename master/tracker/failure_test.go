@@ -22,7 +22,7 @@ func program(message string) *api.Failure {
 }
 
 func TestFailedAttemptIsTriedElsewhere(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 1)
 		w.join("i-b", state.RoleCore, 1)
 		a.play = func(l *api.Lease) *api.Failure {
@@ -40,7 +40,7 @@ func TestFailedAttemptIsTriedElsewhere(t *testing.T) {
 }
 
 func TestJobFailsAfterItsAttempts(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 1)
 		a.play = func(l *api.Lease) *api.Failure {
 			if isMap(l) && l.Index == 1 {
@@ -66,7 +66,7 @@ func TestJobFailsAfterItsAttempts(t *testing.T) {
 func TestWorkerLost(t *testing.T) {
 	for name, when := range map[string]state.TaskID{"while mapping": {Kind: state.Map}, "while reducing": {Kind: state.Reduce}} {
 		t.Run(name, func(t *testing.T) {
-			run1(t, func(t *testing.T, w *world) {
+			inWorld(t, func(t *testing.T, w *world) {
 				a, b := w.join("i-a", state.RoleCore, 2), w.join("i-b", state.RoleCore, 2)
 				a.at(time.Second)
 				b.at(time.Second)
@@ -95,7 +95,7 @@ func TestWorkerLost(t *testing.T) {
 // A worker that is started again within the lease has its segments still: only
 // what it was running is lost.
 func TestWorkerRestartKeepsSegments(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a, b := w.join("i-a", state.RoleCore, 2), w.join("i-b", state.RoleCore, 2)
 		a.at(100 * time.Millisecond)
 		b.at(100 * time.Millisecond)
@@ -121,7 +121,7 @@ func TestWorkerRestartKeepsSegments(t *testing.T) {
 }
 
 func TestBrokenConnectionLosesNothing(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 2)
 		a.at(100 * time.Millisecond)
 		w.lead()
@@ -141,7 +141,7 @@ func TestBrokenConnectionLosesNothing(t *testing.T) {
 func TestMissingAndDamagedSegments(t *testing.T) {
 	for _, what := range []string{"missing", "damaged"} {
 		t.Run(what, func(t *testing.T) {
-			run1(t, func(t *testing.T, w *world) {
+			inWorld(t, func(t *testing.T, w *world) {
 				a := w.join("i-a", state.RoleCore, 3)
 				w.lead()
 				a.spoil = what
@@ -156,7 +156,7 @@ func TestMissingAndDamagedSegments(t *testing.T) {
 
 // A reduce that finds a damaged segment while it merges ends; the map runs again.
 func TestSegmentFailure(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a, b := w.join("i-a", state.RoleCore, 2), w.join("i-b", state.RoleCore, 2)
 		var once atomic.Bool
 		bad := func(l *api.Lease) *api.Failure {
@@ -189,7 +189,7 @@ func TestMapGivesOtherOutput(t *testing.T) {
 		"again and again":           {1, true, state.JobFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			run1(t, func(t *testing.T, w *world) {
+			inWorld(t, func(t *testing.T, w *world) {
 				a, b := w.join("i-a", state.RoleCore, 4), w.join("i-b", state.RoleCore, 1)
 				b.at(50 * time.Millisecond)
 				a.at(50 * time.Millisecond)
@@ -251,7 +251,7 @@ func TestMapGivesOtherOutput(t *testing.T) {
 
 // With one slot, a reduce that waits for a lost map must make room for it.
 func TestReduceMakesRoomForMap(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 1)
 		a.at(100 * time.Millisecond)
 		w.lead()
@@ -271,7 +271,7 @@ func TestReduceMakesRoomForMap(t *testing.T) {
 }
 
 func TestLedgerThatDoesNotBalance(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 2)
 		a.short = true
 		w.lead()
@@ -285,7 +285,7 @@ func TestLedgerThatDoesNotBalance(t *testing.T) {
 
 func TestPlanFailures(t *testing.T) {
 	t.Run("input vanished", func(t *testing.T) {
-		run1(t, func(t *testing.T, w *world) {
+		inWorld(t, func(t *testing.T, w *world) {
 			w.lead()
 			w.submit(2, 1, func(j *state.Job, _ *api.JobSpec) { j.Input = []string{"s3://data/nowhere/"} })
 			require.Contains(t, w.await().Reason, "s3://data/nowhere/ matches nothing")
@@ -293,7 +293,7 @@ func TestPlanFailures(t *testing.T) {
 		})
 	})
 	t.Run("store away for a while", func(t *testing.T) {
-		run1(t, func(t *testing.T, w *world) {
+		inWorld(t, func(t *testing.T, w *world) {
 			w.join("i-a", state.RoleCore, 2)
 			var away atomic.Bool
 			w.mem.Fault = func(op, _, _ string) error {
@@ -319,7 +319,7 @@ func TestPlanFailures(t *testing.T) {
 
 func TestCommitFailures(t *testing.T) {
 	t.Run("uploads lost by the store", func(t *testing.T) {
-		run1(t, func(t *testing.T, w *world) {
+		inWorld(t, func(t *testing.T, w *world) {
 			a := w.join("i-a", state.RoleCore, 2)
 			var once atomic.Bool
 			w.lead()
@@ -337,7 +337,7 @@ func TestCommitFailures(t *testing.T) {
 		})
 	})
 	t.Run("key refused", func(t *testing.T) {
-		run1(t, func(t *testing.T, w *world) {
+		inWorld(t, func(t *testing.T, w *world) {
 			w.join("i-a", state.RoleCore, 2)
 			w.mem.Fault = func(op, _, key string) error {
 				if op == "Put" && key == "out/_SUCCESS" {
@@ -353,7 +353,7 @@ func TestCommitFailures(t *testing.T) {
 		})
 	})
 	t.Run("others' objects are left alone", func(t *testing.T) {
-		run1(t, func(t *testing.T, w *world) {
+		inWorld(t, func(t *testing.T, w *world) {
 			w.join("i-a", state.RoleCore, 2)
 			w.put("out/notes", "mine")
 			w.lead()
@@ -365,7 +365,7 @@ func TestCommitFailures(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 2)
 		a.at(time.Hour)
 		w.lead()
@@ -381,7 +381,7 @@ func TestTimeout(t *testing.T) {
 
 // A worker that does not answer a kill holds the end up only so long.
 func TestKillIsNotAnswered(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 2)
 		a.at(time.Hour)
 		w.lead()
@@ -400,7 +400,7 @@ func TestKillIsNotAnswered(t *testing.T) {
 }
 
 func TestCancelWaitsForTheAttempts(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 2)
 		a.at(time.Hour)
 		w.lead()

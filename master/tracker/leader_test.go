@@ -168,7 +168,7 @@ func TestLostAnswers(t *testing.T) {
 }
 
 func TestRunEndsWithTheLog(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		w.join("i-a", state.RoleCore, 2)
 		w.before = func(_ int, name string) bool { return name == "PlanJob" }
 		w.lead()
@@ -188,7 +188,7 @@ func TestRunEndsWithTheLog(t *testing.T) {
 
 // Attempts that run on while the leader changes are not started again.
 func TestAttemptsOutliveTheirLeader(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 2)
 		b := w.join("i-b", state.RoleCore, 2)
 		a.at(10 * time.Second)
@@ -208,7 +208,7 @@ func TestAttemptsOutliveTheirLeader(t *testing.T) {
 
 // A report that no leader has heard is taken by the next one.
 func TestReportsOutliveTheirLeader(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 4)
 		a.at(time.Second)
 		w.lead()
@@ -225,7 +225,7 @@ func TestReportsOutliveTheirLeader(t *testing.T) {
 
 // What may still run on a node that has not come back is not handed out before its lease is over.
 func TestNewLeaderWaitsForTheLease(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 2)
 		b := w.join("i-b", state.RoleCore, 2)
 		a.at(time.Hour)
@@ -249,4 +249,31 @@ func slicesOf(lists ...[]string) (all []string) {
 		all = append(all, l...)
 	}
 	return all
+}
+
+// A _SUCCESS that is there is not taken away again because its leader died before
+// the log had the end: readers may have seen it.
+func TestCommitIsNotTakenBack(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.join("i-a", state.RoleCore, 2)
+		died := false
+		w.before = func(_ int, name string) bool {
+			dies := name == "CompleteJob" && !died
+			died = died || dies
+			return dies
+		}
+		w.lead()
+		w.submit(2, 2, func(j *state.Job, _ *api.JobSpec) { j.Overwrite = true })
+		w.until("the leader dies", func() bool { return w.leader.ctx.Err() != nil })
+		w.depose()
+		before := w.read("out/_SUCCESS")
+		ops := len(w.names)
+		w.lead()
+		w.await()
+		w.committed()
+		require.Equal(t, before, w.read("out/_SUCCESS"))
+		for _, name := range w.names[ops:] {
+			require.NotContains(t, []string{"Delete", "Put", "CompleteUpload"}, name)
+		}
+	})
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func TestQueueIsSeen(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 2)
 		a.at(10 * time.Second)
 		w.lead()
@@ -51,7 +51,7 @@ func TestQueueIsSeen(t *testing.T) {
 
 // A node that joins while a job runs takes what was prefetched elsewhere.
 func TestNewNodeTakesPrefetchedTasks(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 2)
 		a.at(10 * time.Second)
 		w.lead()
@@ -71,7 +71,7 @@ func TestNewNodeTakesPrefetchedTasks(t *testing.T) {
 
 // A task node alone cannot keep map outputs: maps wait for a core node.
 func TestTaskNodeNeedsACoreNode(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		b := w.join("i-b", state.RoleTask, 2)
 		w.lead()
 		w.submit(3, 1, nil)
@@ -85,7 +85,7 @@ func TestTaskNodeNeedsACoreNode(t *testing.T) {
 }
 
 func TestUploadsOfHoursAgoAreNotUsed(t *testing.T) {
-	run1(t, func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 1)
 		a.at(7 * time.Hour)
 		w.lead()

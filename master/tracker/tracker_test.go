@@ -9,8 +9,8 @@ import (
 	"millrace/master/state"
 )
 
-// run runs a test in a bubble with its own clock.
-func run1(t *testing.T, f func(t *testing.T, w *world)) {
+// inWorld runs a test in a bubble with its own clock.
+func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		defer w.close()
@@ -21,7 +21,7 @@ func run1(t *testing.T, f func(t *testing.T, w *world)) {
 func TestWholeJob(t *testing.T) {
 	for name, reduces := range map[string]int{"map and reduce": 3, "map only": 0} {
 		t.Run(name, func(t *testing.T) {
-			run1(t, func(t *testing.T, w *world) {
+			inWorld(t, func(t *testing.T, w *world) {
 				a := w.join("i-a", state.RoleCore, 2)
 				b := w.join("i-b", state.RoleTask, 2)
 				w.lead()
@@ -31,7 +31,6 @@ func TestWholeJob(t *testing.T) {
 				require.Equal(t, 11, j.Maps)
 				require.LessOrEqual(t, a.most, 2)
 				require.LessOrEqual(t, b.most, 2)
-				t.Log(w.names)
 				require.NotContains(t, w.names, "ListUploads", "nobody asks for strays when nothing went wrong")
 				require.NotContains(t, w.names, "AbortUpload")
 				synctest.Wait()

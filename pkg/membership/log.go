@@ -7,8 +7,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// stdLogger passes memberlist's log lines ("[WARN] memberlist: …") on. Its
-// errors are mostly peers that do not answer: no more than a warning here.
+// stdLogger passes memberlist's log lines ("[WARN] memberlist: …") on. Its warnings
+// and errors are mostly of peers that went away, which Membership says itself, once.
 func stdLogger(l *zap.Logger) *log.Logger {
 	return log.New(logWriter{l.Named("gossip").WithOptions(zap.WithCaller(false))}, "", 0)
 }
@@ -18,9 +18,7 @@ type logWriter struct{ log *zap.Logger }
 func (w logWriter) Write(p []byte) (int, error) {
 	level, text := parseLine(p)
 	switch level {
-	case "ERR", "ERROR", "WARN":
-		w.log.Warn(text)
-	case "INFO":
+	case "ERR", "ERROR":
 		w.log.Info(text)
 	default:
 		w.log.Debug(text)

@@ -328,6 +328,9 @@ func (m *Membership) seen(n *memberlist.Node, alive bool) {
 			ID: who.ID, Role: who.Role, Address: who.Address, Gossip: n.Address(), Alive: alive}}
 	}
 	m.mu.Unlock()
+	if known && old.Alive != alive && !who.Left {
+		m.cfg.Log.Info("gossip's view of a member changed", zap.String("member", who.ID), zap.String("role", who.Role), zap.Bool("alive", alive))
+	}
 	select {
 	case m.changes <- struct{}{}:
 	default:

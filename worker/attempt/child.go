@@ -258,6 +258,13 @@ func (c *child) endOthers() {
 	c.tree.endOthers(killWithin, c.hits)
 }
 
+// note remembers what the process has started so far, before it is told to end it.
+func (c *child) note() {
+	c.hitsMu.Lock()
+	defer c.hitsMu.Unlock()
+	c.tree.note(c.hits)
+}
+
 // kill ends everything at once. Only what sits in the kernel (a dead network
 // file system) can outlive it.
 func (c *child) kill() {

@@ -128,6 +128,9 @@ func (f *fake) run(l *api.ChildLease, n int) {
 		case "grandchild": // in a session of its own; once it runs it makes the file
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), "FAKE_GRANDCHILD="+filepath.Join(l.WorkDir, rest), EnvFD+"=")
+			if strings.HasPrefix(rest, "bare") { // and without the token
+				cmd.Env = []string{"FAKE_GRANDCHILD=" + filepath.Join(l.WorkDir, rest)}
+			}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 			cmd.Stderr = os.Stderr
 			if err := cmd.Start(); err != nil {

@@ -66,6 +66,10 @@ func (t tree) signal(sig unix.Signal, hit hits, spare int) (n int) {
 	return n
 }
 
+// note adds the members to hit, to be ended later even if they have by then cut all
+// ties to the root: descent is lost when a parent dies.
+func (t tree) note(hit hits) { t.signal(0, hit, 0) }
+
 // endNow kills until nothing is left, or time is up: a process may fork while it is being
 // killed. exited, if not nil, is closed when the root is gone and reaped, which is its starter's to do.
 func (t tree) endNow(within time.Duration, hit hits, exited <-chan struct{}) {
@@ -125,6 +129,9 @@ func (t tree) reap(hit hits, rootLives bool) (left int) {
 				delete(hit, pid)
 				continue
 			}
+		}
+		if p.state != 'Z' {
+			_ = unix.Kill(pid, unix.SIGKILL) // noted before, and no member any more
 		}
 		if p.state != 'Z' || !rootLives {
 			left++

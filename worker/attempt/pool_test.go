@@ -173,7 +173,7 @@ func TestAChildThatIsNoMatchIsAFailure(t *testing.T) {
 
 func TestKillEndsTheWholeTreeInTime(t *testing.T) {
 	for name, args := range map[string][]string{
-		"polite": {"progress=1", "polite"},
+		"polite": {"grandchild=bare", "grandchild=g", "progress=1", "polite"},
 		"hang":   {"grandchild=g", "progress=1", "hang"},
 		"deaf":   {"grandchild=g", "grandchild=h", "progress=1", "deaf"},
 	} {
@@ -199,7 +199,7 @@ func TestKillEndsTheWholeTreeInTime(t *testing.T) {
 			require.Less(t, time.Since(begun), 2*time.Second)
 			require.Equal(t, api.FailureKind_FAILURE_KIND_KILLED, r.Failure.GetKind())
 			require.Equal(t, "the job was cancelled", r.Failure.Message)
-			for _, g := range []string{"g", "h"} {
+			for _, g := range []string{"g", "h", "bare"} {
 				if pid, err := strconv.Atoi(waitFile(filepath.Join(lease.WorkDir, g))); err == nil {
 					require.ErrorIs(t, unix.Kill(pid, 0), unix.ESRCH, "a grandchild lives")
 				}

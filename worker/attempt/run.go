@@ -189,6 +189,7 @@ func (r *run) follow(ctx context.Context) (*api.AttemptResult, bool) {
 
 // cancel asks the child to end the attempt, and ends the child.
 func (r *run) cancel() {
+	r.c.note()
 	asked := &api.ToChild_Cancel{Cancel: &api.ChildCancel{Attempt: r.a.Lease.Attempt}}
 	if r.c.send(&api.ToChild{Message: asked}) == nil {
 		late := time.NewTimer(cancelWithin)

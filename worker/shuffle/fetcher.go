@@ -263,7 +263,7 @@ func (f *Fetcher) problem(l *api.SegmentLocation, reason string) {
 	f.problems[l.Map] = m
 	f.mu.Unlock()
 	f.cfg.Log.Warn("a segment cannot be had", zap.String("job", f.cfg.Job), zap.String("attempt", f.cfg.Attempt),
-		zap.String("segment", l.Attempt), zap.String("node", l.Node), zap.String("reason", reason))
+		zap.String("segment", l.Attempt), zap.String("segmentNode", l.Node), zap.String("reason", reason))
 	f.cfg.Problem(m)
 }
 

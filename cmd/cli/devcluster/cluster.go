@@ -38,7 +38,6 @@ type Config struct {
 	Core, Task int    // workers by role
 	Slots      int    // per worker; 0: the machine's CPUs divided over them
 	S3         *client.S3
-	Getenv     func(string) string
 	Environ    []string
 	// Say tells the user what happens, a line at a time.
 	Say func(format string, args ...any)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -60,16 +62,19 @@ func events(t *testing.T) (path string, next func() string) {
 	}
 }
 
+func number(t *testing.T, s string) int {
+	n, err := strconv.Atoi(s)
+	require.NoError(t, err)
+	return n
+}
+
 func TestAProcessThatDiesIsStartedAgain(t *testing.T) {
 	s := newSaid()
 	fifo, next := events(t)
 	p := shell(t, s, "echo $$ > "+fifo+"; exec sleep 100")
 	start(t, p)
 	first := next()
-	p.mu.Lock()
-	pid := p.pid
-	p.mu.Unlock()
-	require.Equal(t, first, fmt.Sprint(pid))
+	pid := number(t, first)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	require.Contains(t, <-s.heard, fmt.Sprintf("node (pid %d) ended: signal: killed; it is started again in 100ms", pid))
 	require.NotEqual(t, first, next())
@@ -86,9 +91,9 @@ func TestStopEndsAProcessAndItsGroup(t *testing.T) {
 	p.files = []*os.File{w}
 	start(t, p)
 	require.Equal(t, "started", next())
-	require.NoError(t, w.Close())
 	p.stop()
 	<-p.ended
+	require.NoError(t, w.Close()) // ours
 	require.NoError(t, r.SetReadDeadline(time.Now().Add(20*time.Second)))
 	_, err = r.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
@@ -98,17 +103,16 @@ func TestStopEndsAProcessAndItsGroup(t *testing.T) {
 func TestATokenIsHandedOverWhenItIsThere(t *testing.T) {
 	s := newSaid()
 	fifo, next := events(t)
-	p := shell(t, s, "cat > "+fifo+"; exec sleep 100")
+	p := shell(t, s, "echo $$ $(cat) > "+fifo+"; exec sleep 100")
 	tokens := make(chan string, 1)
 	p.stdin = tokens
 	start(t, p)
 	tokens <- "secret\n"
-	require.Equal(t, "secret", next())
-	p.mu.Lock()
-	pid := p.pid
-	p.mu.Unlock()
-	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	require.Equal(t, "secret", next(), "again, when it is started again")
+	pid, token, _ := strings.Cut(next(), " ")
+	require.Equal(t, "secret", token)
+	require.NoError(t, syscall.Kill(number(t, pid), syscall.SIGKILL))
+	_, token, _ = strings.Cut(next(), " ")
+	require.Equal(t, "secret", token, "again, when it is started again")
 }
 
 func TestAProcessThatWaitsForItsTokenCanBeStopped(t *testing.T) {
@@ -175,6 +179,12 @@ func TestPortsAreChosenOnceAndKept(t *testing.T) {
 	a, err := again.address("core-1", "gossip")
 	require.NoError(t, err)
 	require.True(t, seen[a])
+	taken, err := net.Listen("tcp", a)
+	require.NoError(t, err)
+	defer taken.Close()
+	other, err := again.address("core-1", "gossip")
+	require.NoError(t, err)
+	require.False(t, seen[other], "another program has the port now")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "dev.json"), []byte("{"), 0o600))
 	_, err = loadLayout(dir)
 	require.Error(t, err)

@@ -24,12 +24,11 @@ var ErrInUse = errors.New("another millrace dev runs in this folder")
 type layout struct {
 	Ports map[string]map[string]int `json:"ports"` // by process and purpose
 
-	path  string
-	fresh map[string]bool // chosen at this start
+	path string
 }
 
 func loadLayout(dir string) (*layout, error) {
-	l := &layout{Ports: map[string]map[string]int{}, path: filepath.Join(dir, "dev.json"), fresh: map[string]bool{}}
+	l := &layout{Ports: map[string]map[string]int{}, path: filepath.Join(dir, "dev.json")}
 	data, err := os.ReadFile(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
@@ -54,9 +53,11 @@ func (l *layout) save() error {
 	return writeFile(l.path, append(data, '\n'))
 }
 
-// address is where a process serves a purpose: chosen once, then kept.
+// address is where a process serves a purpose: chosen once, then kept. The folder is
+// locked, so a port that is taken is another program's: then another is chosen, and the
+// nodes tell each other.
 func (l *layout) address(process, purpose string) (string, error) {
-	if port := l.Ports[process][purpose]; port != 0 {
+	if port := l.Ports[process][purpose]; port != 0 && isFree(loopback(port)) {
 		return loopback(port), nil
 	}
 	port, err := freePort(l.taken())
