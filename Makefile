@@ -4,7 +4,7 @@ SHELL := bash
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X millrace/cmd/cli.version=$(VERSION) -X millrace/cmd/cli.commit=$(COMMIT)
+LDFLAGS := -s -w -X millrace/cmd/cli.Version=$(VERSION) -X millrace/cmd/cli.Commit=$(COMMIT)
 
 # The race detector needs cgo and a C compiler. Without one the tests run without it, and say so.
 CC_FOUND := $(shell command -v gcc || command -v clang)

@@ -121,9 +121,11 @@ func (d *directory) first(c Config) (*identity, error) {
 		return nil, err
 	}
 	nodeID = nodeID[:2+17]
-	name, err := os.Hostname()
-	if err != nil {
-		return nil, fmt.Errorf("host name: %w", err)
+	name := c.Name
+	if name == "" {
+		if name, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("host name: %w", err)
+		}
 	}
 	id := &identity{nodeFile: nodeFile{ID: nodeID, Name: name, Role: state.RoleMaster, Site: site, JoinedAt: now}, gossipKey: make([]byte, 32)}
 	if _, err := rand.Read(id.gossipKey); err != nil {

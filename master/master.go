@@ -40,6 +40,7 @@ type Config struct {
 	Store        *api.ObjectStore
 	SystemPrefix string // s3://bucket/prefix/; default DefaultSystemPrefix at the first start, later what it was
 
+	Name    string // for people, taken up at the first start; default: the host's name
 	Version string
 	Log     *zap.Logger
 

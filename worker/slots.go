@@ -280,7 +280,7 @@ func (s *slots) disconnect(out *outbox) {
 	}
 }
 
-// reported says whether nothing runs and every report is acknowledged.
+// settled says whether nothing runs and every report is acknowledged.
 func (s *slots) settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

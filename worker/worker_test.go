@@ -319,11 +319,10 @@ func TestAJoinThatIsRefusedIsSaid(t *testing.T) {
 func TestAWorkerWaitsForItsMaster(t *testing.T) {
 	m := newMaster(t)
 	m.stop()
-	go func() {
-		time.Sleep(50 * time.Millisecond)
-		m.start()
-	}()
+	started := make(chan struct{})
+	go func() { defer close(started); m.start() }()
 	n := m.worker("early", "TASK")
+	<-started
 	require.Equal(t, "TASK", n.w.id.Role)
 }
 

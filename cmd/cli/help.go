@@ -104,10 +104,16 @@ func (a *app) incomplete(inv invocation) error {
 	return usagef(inv.name()+" --help", "%s needs a command: %s", inv.name(), strings.Join(names, ", "))
 }
 
-// Version is set at build time (-ldflags "-X millrace/cmd/cli.Version=…").
-var Version = "dev"
+// Version and Commit are set at build time (-ldflags "-X millrace/cmd/cli.Version=…").
+var (
+	Version = "dev"
+	Commit  = ""
+)
 
 func commit() string {
+	if Commit != "" {
+		return Commit
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

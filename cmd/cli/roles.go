@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ func (a *app) masterCommand() *cli.Command {
 				&cli.StringFlag{Name: "advertise", Usage: "`HOST[:PORT]` by which others reach it"},
 				&cli.StringFlag{Name: "raft-listen", Usage: "`HOST:PORT` for masters among themselves", Value: ":7401"},
 				&cli.StringFlag{Name: "gossip-listen", Usage: "`HOST:PORT` for gossip, UDP and TCP", Value: ":7402"},
+				&cli.StringFlag{Name: "name", Usage: "`NAME` of the node, at its first start; default: the host's"},
 				&cli.StringFlag{Name: "system", Usage: "`URL` of the site's own prefix in the object store, at its first start; default s3://millrace-system/"},
 			}, do: masterRun}))
 }
@@ -44,9 +46,9 @@ func (a *app) workerCommand() *cli.Command {
 				&cli.StringSliceFlag{Name: "join", Usage: "`URL` of a master (repeatable)"},
 				&cli.StringFlag{Name: "token", Usage: "join `TOKEN`; - reads it from standard input, @FILE from a file"},
 				&cli.IntFlag{Name: "slots", Usage: "attempts at once, `N`; default: one per CPU"},
-				&cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` to serve at", Value: ":7410"},
+				&cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` to serve at; default " + workerListen + ", or any free port if another node has that"},
 				&cli.StringFlag{Name: "advertise", Usage: "`HOST[:PORT]` by which others reach it"},
-				&cli.StringFlag{Name: "gossip-listen", Usage: "`HOST:PORT` for gossip, UDP and TCP", Value: ":7412"},
+				&cli.StringFlag{Name: "gossip-listen", Usage: "`HOST:PORT` for gossip, UDP and TCP; default " + workerGossip + ", or any free port"},
 				&cli.StringFlag{Name: "memory", Usage: "`SIZE` for this node and its attempts; default: the machine's"},
 				&cli.StringFlag{Name: "name", Usage: "`NAME` of the node; default: the host's"},
 			}, do: workerRun}))
@@ -130,7 +132,7 @@ func masterRun(c *call) error {
 	}
 	return c.role("master", func(ctx context.Context, dir string, log *zap.Logger) error {
 		conf := master.Config{Dir: dir, Listen: c.String("listen"), Advertise: c.String("advertise"), RaftListen: c.String("raft-listen"),
-			GossipListen: c.String("gossip-listen"), SystemPrefix: c.String("system"), Version: Version, Log: log}
+			GossipListen: c.String("gossip-listen"), SystemPrefix: c.String("system"), Name: c.String("name"), Version: Version, Log: log}
 		if source.S3.Endpoint != "" {
 			conf.Store = apiStore(source.S3)
 		}
@@ -168,13 +170,32 @@ func workerRun(c *call) error {
 		join = c.servers()
 	}
 	return c.role("worker", func(ctx context.Context, dir string, log *zap.Logger) error {
-		w, err := worker.New(worker.Config{Dir: dir, Join: join, Token: token, Listen: c.String("listen"), Advertise: c.String("advertise"),
-			GossipListen: c.String("gossip-listen"), Slots: c.Int("slots"), MemoryBytes: memory, Name: name, Version: Version, Log: log})
+		w, err := worker.New(worker.Config{Dir: dir, Join: join, Token: token,
+			Listen: cmp.Or(c.String("listen"), usual(workerListen)), Advertise: c.String("advertise"),
+			GossipListen: cmp.Or(c.String("gossip-listen"), usual(workerGossip)), Slots: c.Int("slots"), MemoryBytes: memory, Name: name, Version: Version, Log: log})
 		if err != nil {
 			return usagef("millrace worker run --help", "%s", err)
 		}
 		return w.Run(ctx)
 	})
+}
+
+// Where a worker serves if nobody says otherwise.
+const (
+	workerListen = ":7410"
+	workerGossip = ":7412"
+)
+
+// usual is the address if its port is free, else any port of it: a second worker on
+// one machine needs no thought. Masters learn the address from the worker.
+func usual(addr string) string {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		host, _, _ := net.SplitHostPort(addr)
+		return net.JoinHostPort(host, "0")
+	}
+	l.Close()
+	return addr
 }
 
 // secret reads a flag's value that may be - (standard input) or @FILE, so that

@@ -223,11 +223,13 @@ func (t *Tracker) open(j *job) error {
 // advance lets a job take its next step: the one place that decides what that is.
 func (t *Tracker) advance(j *job) {
 	rec, ok := t.cfg.View().Job(j.id)
+	if ok {
+		j.rec = rec
+	}
 	if !ok || rec.Ended() {
 		t.forget(j)
 		return
 	}
-	j.rec = rec
 	if rec.Planned() && !j.tasked {
 		t.setTasks(j)
 	}

@@ -58,7 +58,7 @@ func (t *Tracker) Queued(cluster string) (n int) {
 				n += j.waiting[state.Reduce].count
 			}
 			for _, a := range j.live {
-				if !a.started {
+				if !a.started && !a.ending {
 					n++
 				}
 			}
@@ -72,7 +72,7 @@ func (t *Tracker) RunningOn(id string) (n int) {
 	t.ask(func() {
 		if w := t.nodes[id]; w != nil {
 			for _, a := range w.attempts {
-				if a.started {
+				if a.started && !a.ending {
 					n++
 				}
 			}
@@ -92,7 +92,7 @@ func (j *job) overlay(now time.Time) Live {
 				continue
 			}
 			switch a := k.current; {
-			case a == nil:
+			case a == nil, a.ending: // its slot is free again; the log decides what it was
 				sum.Pending++
 			case !a.started:
 				sum.Pending++

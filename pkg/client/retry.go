@@ -57,7 +57,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		for {
 			generation := r.channel.present()
 			resp, err := next(ctx, req)
-			if err == nil || !r.again(req.Spec().Procedure, err) {
+			if err == nil || !r.again(ctx, req.Spec().Procedure, err) {
 				return resp, err
 			}
 			r.channel.rotate(generation)
@@ -77,12 +77,19 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
-func (r *retrier) again(procedure string, err error) bool {
-	if connect.CodeOf(err) != connect.CodeUnavailable || errors.Is(err, ErrClosed) || isTrust(err) {
+func (r *retrier) again(ctx context.Context, procedure string, err error) bool {
+	var dial *dialError
+	return passing(ctx, err) && (repeatable(procedure) || errors.As(err, &dial))
+}
+
+// passing says whether an error may be gone when one asks again. A connection that breaks
+// under a call, or while it is made, can come as "canceled" though the caller has cancelled nothing.
+func passing(ctx context.Context, err error) bool {
+	if errors.Is(err, ErrClosed) || isTrust(err) {
 		return false
 	}
-	var dial *dialError
-	return repeatable(procedure) || errors.As(err, &dial)
+	code := connect.CodeOf(err)
+	return code == connect.CodeUnavailable || code == connect.CodeCanceled && ctx.Err() == nil
 }
 
 // jitter spreads callers over the second half of the wait.

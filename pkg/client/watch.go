@@ -30,7 +30,7 @@ func (c *Client) Watch(ctx context.Context, req *api.GetJobRequest, retryFor tim
 				deadline, backoff = time.Now().Add(retryFor), backoffFirst
 			}
 			wait := jitter(backoff)
-			if connect.CodeOf(err) != connect.CodeUnavailable || isTrust(err) || errors.Is(err, ErrClosed) || time.Now().Add(wait).After(deadline) {
+			if !passing(ctx, err) || time.Now().Add(wait).After(deadline) {
 				yield(nil, err)
 				return
 			}

@@ -121,7 +121,9 @@ func (p *Pool) Open(ctx context.Context) error {
 	}
 	p.prefix = prefix
 	left := tree{token: prefix + "-", prefix: true}
-	if n := left.end(ctx, hits{}, nil); n > 0 {
+	patience, cancel := context.WithTimeout(ctx, 2*killWithin)
+	defer cancel()
+	if n := left.end(patience, hits{}, nil); n > 0 {
 		p.cfg.Log.Warn("ended processes of a former life", zap.Int("processes", n))
 	}
 	if err := p.clearDirs(); err != nil {

@@ -194,7 +194,7 @@ func (c *Cluster) prepareMaster() error {
 		}
 	}
 	c.server = "https://" + at[0]
-	argv := []string{"master", "run", "--dir", c.dir(name), "--listen", at[0], "--advertise", at[0], "--raft-listen", at[1], "--gossip-listen", at[2], "--s3", c.s3.Endpoint}
+	argv := []string{"master", "run", "--dir", c.dir(name), "--name", name, "--listen", at[0], "--advertise", at[0], "--raft-listen", at[1], "--gossip-listen", at[2], "--s3", c.s3.Endpoint}
 	env := []string{"AWS_ACCESS_KEY_ID=" + c.s3.AccessKey, "AWS_SECRET_ACCESS_KEY=" + c.s3.SecretKey}
 	if c.s3.SessionToken != "" {
 		env = append(env, "AWS_SESSION_TOKEN="+c.s3.SessionToken)
