@@ -206,7 +206,6 @@ func TestALostMapRunsAgain(t *testing.T) {
 }
 
 func TestLossesThatAreIgnored(t *testing.T) {
-	b := newBench(t)
 	for _, c := range []struct {
 		name  string
 		setup func(b *bench)
@@ -220,7 +219,7 @@ func TestLossesThatAreIgnored(t *testing.T) {
 		{"the job has ended", inState["completed"], LostMap{0, "m0"}},
 		{"map-only", func(b *bench) { b.plan("s-A", 2, 0); b.win(mapWin("s-A", 0, "m0", 1)) }, LostMap{0, "m0"}},
 	} {
-		b = newBench(t)
+		b := newBench(t)
 		c.setup(b)
 		before := records(b, b.View())
 		if got := b.do(LoseMaps{Job: "s-A", Maps: []LostMap{c.lost}}).([]int); got != nil || records(b, b.View()) != before {

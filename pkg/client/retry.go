@@ -88,6 +88,9 @@ func passing(ctx context.Context, err error) bool {
 	if errors.Is(err, ErrClosed) || isTrust(err) {
 		return false
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return true // the server died in the middle of an answer
+	}
 	code := connect.CodeOf(err)
 	return code == connect.CodeUnavailable || code == connect.CodeCanceled && ctx.Err() == nil
 }

@@ -147,4 +147,3 @@ func TestOpenKeepsWhatIsUsed(t *testing.T) {
 	require.FileExists(t, fresh)
 	require.NoFileExists(t, filepath.Join(c.dir, ".incoming123"))
 }
-

@@ -3,6 +3,7 @@ package shuffle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -140,11 +141,12 @@ type reduce struct {
 	got      map[int32]*api.ChildSegment
 	mu       sync.Mutex
 	doubled  int
+	taken    chan struct{} // closed when everything handed over is in got
 }
 
 func startReduce(t *testing.T, n *node, maps int, change ...func(*FetcherConfig)) *reduce {
 	t.Helper()
-	r := &reduce{t: t, problems: make(chan *api.SegmentProblem, 100), done: make(chan error, 1), got: map[int32]*api.ChildSegment{}}
+	r := &reduce{t: t, problems: make(chan *api.SegmentProblem, 100), done: make(chan error, 1), taken: make(chan struct{}), got: map[int32]*api.ChildSegment{}}
 	c := FetcherConfig{Job: job, Attempt: job + "-r-00001-1-1", Partition: 1, Maps: maps, Dir: t.TempDir(), Node: "i-self",
 		Store: NewStore(t.TempDir()), Clients: clients{n.srv.Client()}, Problem: func(p *api.SegmentProblem) { r.problems <- p },
 		GiveUp: 300 * time.Millisecond, Stall: 500 * time.Millisecond, Idle: 50 * time.Millisecond, Log: zaptest.NewLogger(t)}
@@ -158,6 +160,7 @@ func startReduce(t *testing.T, n *node, maps int, change ...func(*FetcherConfig)
 	r.cancel = cancel
 	t.Cleanup(cancel)
 	go func() {
+		defer close(r.taken)
 		for {
 			select {
 			case list := <-f.Segments():
@@ -193,6 +196,8 @@ func (r *reduce) wait() error {
 func (r *reduce) check(want map[int][][]string) {
 	r.t.Helper()
 	require.NoError(r.t, r.wait())
+	r.cancel()
+	<-r.taken
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	require.Zero(r.t, r.doubled, "a segment came twice")
@@ -224,4 +229,3 @@ func decode(t *testing.T, g *api.ChildSegment, partition int) (out []string) {
 	require.Equal(t, g.Ledger.Checksum, l.Checksum)
 	return out
 }
-

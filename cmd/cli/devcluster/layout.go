@@ -136,7 +136,8 @@ func lock(ctx context.Context, dir string, wait time.Duration) (*os.File, error)
 			return nil, ctx.Err()
 		}
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {
