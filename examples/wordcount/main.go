@@ -3,7 +3,6 @@ package main
 
 import (
 	"bytes"
-
 	"millrace/jobs/mapreduce"
 )
 
@@ -15,8 +14,7 @@ var job = mapreduce.Job{
 		}
 		return nil
 	},
-	Fold:   mapreduce.Sum,
-	Reduce: mapreduce.SumText,
+	Fold: mapreduce.Sum, Reduce: mapreduce.SumText,
 }
 
 func main() { mapreduce.Main(job) }
