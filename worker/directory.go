@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"millrace/pkg/nodedir"
 )
 
 // directory is the node's own folder, locked while the node runs:
@@ -41,7 +43,7 @@ func openDirectory(root string) (*directory, error) {
 	if err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		d.lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("worker directory %s is in use by another process", abs)
+			return nil, fmt.Errorf("worker directory %s is %w", abs, nodedir.ErrInUse)
 		}
 		return nil, fmt.Errorf("lock worker directory %s: %w", abs, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,7 +72,9 @@ func fakeChild() {
 				fmt.Fprintf(os.Stderr, "%s %v\n", data, err)
 			}
 		}
-		if l.Kind == api.TaskKind_TASK_KIND_MAP {
+		if slices.Contains(l.Program.GetArgs(), "term") { // as the SDK says of a SIGTERM
+			res = &api.AttemptResult{Failure: &api.Failure{Kind: api.FailureKind_FAILURE_KIND_KILLED, Message: "killed"}}
+		} else if l.Kind == api.TaskKind_TASK_KIND_MAP {
 			res = fakeMap(l)
 		} else {
 			res = fakeReduce(l, next)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -41,7 +42,14 @@ const (
 	renewBefore    = 3 // a certificate is renewed in the last third of its life
 )
 
-// identify reads who the node is, or joins the site at the first start.
+// ErrNotJoined says that a first start lacks what it takes to join.
+var ErrNotJoined = errors.New("the first start needs a join token and the address of a master")
+
+// ErrOtherNode says that the directory holds an identity that does not go with what was asked for.
+var ErrOtherNode = errors.New("the directory is another node's")
+
+// identify reads who the node is, or joins the site at the first start. A token of the
+// node's own site is not needed any more, and no mistake: start scripts have it in them.
 func (w *Worker) identify(ctx context.Context) (*identity, error) {
 	id := &identity{}
 	known, err := w.dir.readJSON(&id.nodeFile, "node.json")
@@ -52,7 +60,7 @@ func (w *Worker) identify(ctx context.Context) (*identity, error) {
 		return w.join(ctx)
 	}
 	if id.Role == "MASTER" {
-		return nil, fmt.Errorf("directory %s belongs to a master", w.dir.root)
+		return nil, fmt.Errorf("%w: %s belongs to a master", ErrOtherNode, w.dir.root)
 	}
 	for name, into := range map[string]*[]byte{"node.key": &id.credential.KeyPEM, "node.crt": &id.credential.CertPEM,
 		"ca.crt": &id.credential.CAPEM, "gossip.key": &id.gossipKey} {
@@ -60,21 +68,45 @@ func (w *Worker) identify(ctx context.Context) (*identity, error) {
 			return nil, err
 		}
 		if *into == nil {
-			return nil, fmt.Errorf("directory %s is damaged: pki/%s is missing; remove it and join again", w.dir.root, name)
+			return nil, fmt.Errorf("%w: %s is damaged: pki/%s is missing; remove it and join again", ErrOtherNode, w.dir.root, name)
 		}
 	}
-	return id, nil
+	return id, w.sameSite(id)
+}
+
+// sameSite holds the token, if there is one, against the site that the node has joined.
+func (w *Worker) sameSite(id *identity) error {
+	if w.cfg.Token == "" {
+		return nil
+	}
+	token, err := security.ParseToken(w.cfg.Token)
+	if err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
+	own, err := security.NewToken(id.credential.CAPEM) // for its hash of the CA
+	if err != nil {
+		return fmt.Errorf("read %s: %w", w.dir.path("pki", "ca.crt"), err)
+	}
+	if token.CAHash != own.CAHash {
+		return fmt.Errorf("%w: %s is that of node %s of site %s (%s), and the token is of another site",
+			ErrOtherNode, w.dir.root, id.ID, id.Site, strings.Join(id.Masters, ", "))
+	}
+	return nil
 }
 
 // join makes a key, which never leaves this machine, and trades the token for a
 // certificate. Key and id are kept first, so that a start that was cut short
 // comes back as the same node.
 func (w *Worker) join(ctx context.Context) (*identity, error) {
+	var missing []string
 	if w.cfg.Token == "" {
-		return nil, fmt.Errorf("directory %s holds no identity yet: the first start needs a join token", w.dir.root)
+		missing = append(missing, "a token")
 	}
 	if len(w.cfg.Join) == 0 {
-		return nil, errors.New("the first start needs the address of a master to join")
+		missing = append(missing, "a master to join")
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("directory %s holds no identity yet: %w; missing: %s", w.dir.root, ErrNotJoined, strings.Join(missing, ", "))
 	}
 	id, key, csr, err := w.key()
 	if err != nil {

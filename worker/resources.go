@@ -51,3 +51,14 @@ func diskSpace(path string) (total, free int64, err error) {
 	}
 	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
 }
+
+// diskReserve is what attempts and fetches leave free, in bytes; on a small disk a tenth of it.
+const diskReserve = 64 << 20
+
+// roomFor gives a function that says how many bytes of the file system may still be written.
+func roomFor(path string) func() (int64, error) {
+	return func() (int64, error) {
+		total, free, err := diskSpace(path)
+		return free - min(diskReserve, total/10), err
+	}
+}

@@ -12,8 +12,10 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
 	"millrace/worker/attempt"
 	"millrace/worker/programs"
 	"millrace/worker/shuffle"
@@ -22,9 +24,14 @@ import (
 const (
 	segmentFile = ".segment" // in the attempt's directory, until it is taken over
 	spoolDir    = ".shuffle"
-	diskReserve = 64 << 20 // bytes that fetches leave free
-	maxMessage  = 2 << 10  // of a failure
-	pushRounds  = 2        // through the core nodes, before the attempt fails
+	noRoom      = 20 * time.Second
+	roomRetry   = 250 * time.Millisecond
+	maxMessage  = 2 << 10 // of a failure
+	pushRounds  = 2       // through the core nodes, before the attempt fails
+
+	// How long after an attempt was ended by somebody's SIGTERM this node may get its own:
+	// service managers send one to every process of a unit.
+	stopPatience = 500 * time.Millisecond
 )
 
 // begin runs a task in a goroutine of its own.
@@ -38,6 +45,9 @@ func (w *Worker) begin(t *task) {
 			log.Info("attempt ended", zap.String("failure", f.Kind.String()), zap.String("message", f.Message))
 		} else {
 			log.Debug("attempt completed", zap.Int64("wallMs", report.Result.WallMs))
+		}
+		if context.Cause(t.ctx) == errJobOver { // what it kept came after the job was forgotten here
+			r.dropSegment(log)
 		}
 		w.slots.finish(t, report)
 		if report.HasLog {
@@ -70,6 +80,7 @@ func (r *runner) run() *api.AttemptReport {
 	}
 	if f := result.Failure; f != nil {
 		f.Message = clip(f.Message)
+		r.locate(f)
 	}
 	report.Result = result
 	return report
@@ -81,6 +92,21 @@ func (r *runner) failure(err error) *api.Failure {
 		return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_KILLED, Message: context.Cause(r.t.ctx).Error()}
 	}
 	return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_NODE, Message: err.Error()}
+}
+
+// locate names the input that a map was at if the child could not say it: the piece of the
+// split, from where it begins.
+func (r *runner) locate(f *api.Failure) {
+	if f.Input != "" || f.Kind != api.FailureKind_FAILURE_KIND_PROGRAM {
+		return
+	}
+	done := r.w.slots.bytesDone(r.t)
+	for _, p := range r.l.GetSplit().GetPieces() {
+		f.Input, f.Offset = objectstore.URL{Bucket: p.Bucket, Key: p.Key}.String(), p.Offset
+		if done -= p.Length; done < 0 {
+			return
+		}
+	}
 }
 
 func clip(s string) string {
@@ -114,6 +140,9 @@ func (r *runner) attempt(report *api.AttemptReport) (*api.AttemptResult, error) 
 	result, out := r.w.pool.Run(ctx, a)
 	report.HasLog = out.Size() > 0
 	stop(nil)
+	if f := result.Failure; f != nil && r.t.ctx.Err() == nil && terminated(f) && r.w.slots.stopsWithin(stopPatience) {
+		f.Kind, f.Message = api.FailureKind_FAILURE_KIND_KILLED, errStopping.Error()
+	}
 	if err := fetched(); err != nil && result.Failure != nil && r.t.ctx.Err() == nil {
 		return nil, err // this is what ended it
 	}
@@ -125,8 +154,16 @@ func (r *runner) attempt(report *api.AttemptReport) (*api.AttemptResult, error) 
 	return result, nil
 }
 
+// terminated says whether a SIGTERM ended the attempt, in one of the ways to say so.
+func terminated(f *api.Failure) bool {
+	return f.Signal == unix.SignalName(unix.SIGTERM) || f.Signal == unix.SIGTERM.String()
+}
+
 // prepare makes the attempt's directory with the shipped files in it.
 func (r *runner) prepare() (exe string, err error) {
+	if err := r.awaitRoom(); err != nil {
+		return "", err
+	}
 	if err := os.MkdirAll(filepath.Join(r.dir, spoolDir), 0o700); err != nil {
 		return "", fmt.Errorf("attempt's directory: %w", err)
 	}
@@ -158,6 +195,25 @@ func (r *runner) prepare() (exe string, err error) {
 	return exe, g.Wait()
 }
 
+// awaitRoom holds the attempt back while the disk is full. To let it fail at once would make
+// of this node the one that always has a free slot, and fails task after task.
+func (r *runner) awaitRoom() error {
+	for late := time.Now().Add(r.w.noRoom); ; {
+		free, err := r.w.room()
+		switch {
+		case err != nil:
+			return fmt.Errorf("disk space: %w", err)
+		case free > 0:
+			return nil
+		case time.Now().After(late):
+			return fmt.Errorf("the node's disk is full: %s", r.w.dir.root)
+		}
+		if !sleep(r.t.ctx, roomRetry) {
+			return r.t.ctx.Err()
+		}
+	}
+}
+
 func (r *runner) childLease() *api.ChildLease {
 	l := r.l
 	c := &api.ChildLease{
@@ -178,10 +234,7 @@ func (r *runner) fetcher() (*shuffle.Fetcher, error) {
 	return shuffle.NewFetcher(shuffle.FetcherConfig{
 		Job: r.l.Job, Attempt: r.l.Attempt, Partition: int(r.l.Index), Maps: int(r.l.Maps), Dir: filepath.Join(r.dir, spoolDir),
 		Node: r.w.id.ID, Store: r.w.segments, Clients: r.w.clients, Limit: r.w.fetches, Problem: r.w.slots.problem, Log: r.w.log,
-		Room: func() (int64, error) {
-			_, free, err := diskSpace(r.w.dir.root)
-			return free - diskReserve, err
-		},
+		Room: r.w.room, NoRoom: r.w.noRoom,
 	})
 }
 
@@ -241,6 +294,17 @@ func (r *runner) push(path string, digest uint64) (node string, err error) {
 		}
 	}
 	return "", fmt.Errorf("no core node takes the segment: %w", errors.Join(errs...))
+}
+
+// dropSegment frees the segment that a map has brought somewhere, if it has.
+func (r *runner) dropSegment(log *zap.Logger) {
+	err := r.w.segments.Drop(r.l.Job, r.l.Attempt)
+	if to, pushed := r.w.pushed.take(r.l.Attempt); pushed {
+		err = errors.Join(err, r.w.discard(to, r.l.Job, r.l.Attempt))
+	}
+	if err != nil {
+		log.Debug("drop a segment", zap.Error(err))
+	}
 }
 
 // clean removes the attempt's directory when nothing writes there any more.

@@ -39,11 +39,12 @@ type slots struct {
 	reports  map[string]*api.AttemptReport // not acknowledged
 	out      *outbox                       // of the present session, or nil
 	stopping bool
+	stopped  chan struct{} // closed when stopping
 }
 
 func newSlots(room int, begin func(*task)) *slots {
 	return &slots{room: room, begin: begin, now: time.Now,
-		running: map[string]*task{}, reports: map[string]*api.AttemptReport{}}
+		running: map[string]*task{}, reports: map[string]*api.AttemptReport{}, stopped: make(chan struct{})}
 }
 
 // errJobOver is the cause of kills that no one needs to hear of.
@@ -189,11 +190,26 @@ func (s *slots) forget(job string) {
 func (s *slots) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.stopping {
+		close(s.stopped)
+	}
 	s.stopping = true
 	for _, t := range s.queue {
 		t.kill(nil)
 	}
 	s.queue = nil
+}
+
+// stopsWithin waits for the node's end, at most for the time, and says whether it has come.
+func (s *slots) stopsWithin(d time.Duration) bool {
+	late := time.NewTimer(d)
+	defer late.Stop()
+	select {
+	case <-s.stopped:
+		return true
+	case <-late.C:
+		return false
+	}
 }
 
 // killAll ends every running attempt.
@@ -212,6 +228,13 @@ func (s *slots) progress(t *task, bytes, records int64) {
 	if t.bytes != bytes || t.records != records {
 		t.bytes, t.records, t.told = bytes, records, false
 	}
+}
+
+// bytesDone is what the task's progress last said.
+func (s *slots) bytesDone(t *task) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return t.bytes
 }
 
 // heartbeat says what has changed since the last one.

@@ -87,6 +87,8 @@ type Worker struct {
 	pushed   pushed
 
 	openStore func(*api.ObjectStore) (objectstore.Store, error)
+	room      func() (int64, error) // bytes that attempts may still write to the disk
+	noRoom    time.Duration         // how long an attempt waits for some
 
 	tasks sync.WaitGroup // attempts and what cleans up after jobs
 }
@@ -137,7 +139,8 @@ func New(c Config) (*Worker, error) {
 	if _, err := rand.Read(life); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	return &Worker{cfg: c, log: c.Log, incarnation: hex.EncodeToString(life), pid: os.Getpid(), openStore: openStore}, nil
+	return &Worker{cfg: c, log: c.Log, incarnation: hex.EncodeToString(life), pid: os.Getpid(), openStore: openStore,
+		room: roomFor(c.Dir), noRoom: noRoom}, nil
 }
 
 // Run is the node's life, until ctx ends: then it leases no more, gives attempts a moment to

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,6 +161,70 @@ func TestARunningAttemptIsKilledInTime(t *testing.T) {
 	require.Equal(t, "too slow", r.Result.Failure.Message)
 }
 
+func TestSomebodyElsesSIGTERMCountsUnlessTheNodeStops(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	l := mapLease(0, "term")
+	l.Split = &api.Split{Pieces: []*api.Piece{{Bucket: "b", Key: "small", Length: 5}, {Bucket: "b", Key: "large", Offset: 100, Length: 50}}}
+	n.lease(l)
+	f := n.report(l.Attempt).Result.Failure
+	require.Equal(t, api.FailureKind_FAILURE_KIND_PROGRAM, f.GetKind(), "else it would be tried for ever")
+	require.Equal(t, "SIGTERM", f.Signal)
+	require.Equal(t, "s3://b/large", f.Input, "7 bytes were done")
+	require.EqualValues(t, 100, f.Offset)
+
+	gate := filepath.Join(t.TempDir(), "gate")
+	l = mapLease(1, "wait="+gate, "term")
+	n.lease(l)
+	n.await("the start", func(g *api.WorkerMessage) bool { return g.GetStarted().GetAttempt() == l.Attempt })
+	require.NoError(t, os.WriteFile(gate, nil, 0o600)) // a service manager's goes to all of a unit's processes
+	n.stop()
+	require.Equal(t, api.FailureKind_FAILURE_KIND_KILLED, n.report(l.Attempt).Result.Failure.GetKind())
+	require.NoError(t, <-n.done)
+}
+
+func TestAFullDiskHoldsAttemptsBack(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	var asked, free atomic.Int64
+	n.w.room = func() (int64, error) { asked.Add(1); return free.Load(), nil }
+	l := mapLease(0)
+	n.lease(l)
+	require.Eventually(t, func() bool { return asked.Load() > 1 }, 10*time.Second, time.Millisecond)
+	m.mu.Lock()
+	require.False(t, n.saw(func(g *api.WorkerMessage) bool { return g.GetReport() != nil }))
+	m.mu.Unlock()
+	free.Store(1 << 30)
+	require.Nil(t, n.report(l.Attempt).Result.Failure)
+
+	free.Store(0)
+	n.w.noRoom = 0
+	l = mapLease(1)
+	n.lease(l)
+	f := n.report(l.Attempt).Result.Failure
+	require.Equal(t, api.FailureKind_FAILURE_KIND_NODE, f.GetKind())
+	require.Contains(t, f.Message, "disk is full: "+n.dir)
+}
+
+func TestASegmentThatComesAfterTheJobsEndIsNotKept(t *testing.T) {
+	m := newMaster(t)
+	core, other := m.worker("core", "CORE"), m.worker("task", "TASK")
+	for i, n := range []*fakeNode{core, other} {
+		l := mapLease(i)
+		if n == other {
+			l.PushTo = []*api.NodeAddress{{Node: core.id, Address: core.address()}}
+		}
+		n.lease(l)
+		n.report(l.Attempt)
+	}
+	require.Len(t, core.w.segments.Held(), 2)
+	// As when the job is forgotten between the attempt's result and its segment's arrival.
+	for i, n := range []*fakeNode{core, other} {
+		(&runner{w: n.w, l: mapLease(i)}).dropSegment(n.w.log)
+	}
+	require.Empty(t, core.w.segments.Held())
+}
+
 func TestAttemptsOutliveTheSessionAndTheMaster(t *testing.T) {
 	m := newMaster(t)
 	n := m.worker("core", "CORE")
@@ -305,7 +370,7 @@ func TestAJoinThatIsRefusedIsSaid(t *testing.T) {
 	other, err := security.NewToken(m.ca.CertPEM())
 	require.NoError(t, err)
 	for name, c := range map[string]struct{ token, want string }{
-		"no token":     {"", "needs a join token"},
+		"no token":     {"", "missing: a token"},
 		"wrong token":  {other.String(), "token refused"},
 		"not a token":  {"hello", "token"},
 		"another site": {newMaster(t).token.String(), "not a master of the token's site"},
@@ -314,6 +379,25 @@ func TestAJoinThatIsRefusedIsSaid(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorContains(t, w.Run(context.Background()), c.want, name)
 	}
+}
+
+func TestADirectoryOfAnotherSiteIsRefused(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	n.end()
+	n.run() // with its own site's token: start scripts have it in them
+	n.end()
+	w, err := New(Config{Dir: n.dir, Join: []string{m.url()}, Token: newMaster(t).token.String()})
+	require.NoError(t, err)
+	err = w.Run(context.Background())
+	require.ErrorIs(t, err, ErrOtherNode)
+	require.ErrorContains(t, err, n.id+" of site site-test ("+m.url()+")")
+
+	w, err = New(Config{Dir: t.TempDir()})
+	require.NoError(t, err)
+	err = w.Run(context.Background())
+	require.ErrorIs(t, err, ErrNotJoined)
+	require.ErrorContains(t, err, "missing: a token, a master to join")
 }
 
 func TestAWorkerWaitsForItsMaster(t *testing.T) {

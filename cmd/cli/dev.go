@@ -117,6 +117,11 @@ func openCluster(ctx context.Context, cluster *devcluster.Cluster) error {
 	case ctx.Err() != nil:
 		return context.Canceled
 	}
+	// With what may be wrong with the folder itself there are no logs yet.
+	var f *fault
+	if errors.As(roleFault("millrace dev", cluster.Dir(), err), &f) && f.code == exitUsage {
+		return f
+	}
 	return faultf(exitFailed, "look into the logs: "+filepath.Join(cluster.Dir(), "logs"), "the cluster did not start: %s", err)
 }
 

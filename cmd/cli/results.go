@@ -11,7 +11,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"millrace/cmd/cli/presign"
 	"millrace/cmd/cli/view"
 	"millrace/pkg/objectstore"
 )
@@ -88,7 +87,7 @@ func (c *call) showResults(ctx context.Context, store objectstore.Store, job vie
 			}
 		}))
 	case c.IsSet("share"):
-		return c.shareParts(bucket, parts, c.Duration("share"))
+		return c.shareParts(ctx, store, bucket, parts, c.Duration("share"))
 	case c.json:
 		return quiet(jsonRecords(ctx, store, bucket, parts, c.env.Stdout))
 	}
@@ -151,15 +150,15 @@ type sharedPart struct {
 	ExpiresAt view.Time `json:"expiresAt"`
 }
 
-func (c *call) shareParts(bucket string, parts []successPart, ttl time.Duration) error {
-	source, err := c.storage()
-	if err != nil {
-		return err
+func (c *call) shareParts(ctx context.Context, store objectstore.Store, bucket string, parts []successPart, ttl time.Duration) error {
+	signer, ok := store.(objectstore.Presigner)
+	if !ok {
+		return fmt.Errorf("the object store of s3://%s cannot presign URLs", bucket)
 	}
 	now := time.Now()
 	shared := []sharedPart{}
 	for _, p := range parts {
-		url, err := presign.Get(source.S3, bucket, p.Key, now, ttl)
+		url, err := signer.PresignGet(ctx, bucket, p.Key, ttl)
 		if err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (c *call) role(name string, run func(ctx context.Context, dir string, log *
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return usagef("name a folder that can be made", "--dir: %s", err)
+		return usagef("name a folder that can be made: "+c.inv.name()+" --dir DIR", "--dir: %s", err)
 	}
 	ctx, stop, err := c.lifeline(c.Context.Context)
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *call) role(name string, run func(ctx context.Context, dir string, log *
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		return nil // ended as it was told
 	}
-	return err
+	return roleFault(c.inv.name(), dir, err)
 }
 
 // lifeline ends ctx when the pipe that the starting process holds is closed: whatever way
@@ -231,7 +231,7 @@ func objectStoreRun(c *call) error {
 		if err != nil {
 			return err
 		}
-		log.Info("object store serves", zap.String("listen", c.String("listen")), zap.String("dir", dir))
+		log.Info("object store starts", zap.String("listen", c.String("listen")), zap.String("dir", dir))
 		return embeddedstore.Run(ctx, embeddedstore.Config{Dir: dir, Listen: c.String("listen"), AccessKey: keys.AccessKey, SecretKey: keys.SecretKey, Region: "us-east-1"})
 	})
 }

@@ -16,7 +16,11 @@ func main() {
 	if os.Getenv("MILLRACE_ATTEMPT_FD") != "" {
 		os.Exit(builtin.ServeChild())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // a terminal that is closed; under nohup it is no end
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	// A second Ctrl-C ends the process at once.
 	context.AfterFunc(ctx, stop)
 	// A write to a closed pipe is an error to handle, not the end. (Not ignored: that, children would inherit.)

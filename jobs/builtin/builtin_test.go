@@ -86,6 +86,14 @@ func TestWordcountAgreesWithANaiveCount(t *testing.T) {
 	})
 }
 
+// Without reduces the maps' output is the result, unreduced.
+func TestWordcountWithoutReduces(t *testing.T) {
+	got := run(t, mrtest.Options{Splits: 1, Reduces: -1}, "wordcount", "to be", "to")
+	if want := []string{"to\t1", "be\t1", "to\t1"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestGrep(t *testing.T) {
 	text := []string{"the first", "a.b", "axb", "The Third", "", "foo bar", "xfoo"}
 	for _, test := range []struct {

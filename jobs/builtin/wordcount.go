@@ -15,7 +15,7 @@ func wordcount() mapreduce.Job {
 				if word == nil {
 					return nil
 				}
-				ctx.Emit(word, mapreduce.One)
+				ctx.EmitInt(word, 1)
 				line = rest
 			}
 		},

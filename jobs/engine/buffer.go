@@ -68,6 +68,7 @@ func (b *buffer) allocate(memory int64, partitions int) {
 func (b *buffer) take(memory int64) {
 	b.words = make([]entry, memory/int64(entrySize))
 	b.mem = unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(b.words))), len(b.words)*entrySize)
+	preferHugePages(b.mem)
 }
 
 // grow takes the second step, if that is not done: offsets stay, slots do not.

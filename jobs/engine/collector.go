@@ -17,6 +17,7 @@ type Collector struct {
 	config   Config
 	buffer   buffer
 	table    table
+	pending  pending
 	spiller  spiller
 	spills   []spill
 	stats    Stats
@@ -78,7 +79,7 @@ func (c *Collector) collect(partition int, hash uint64, key, value []byte) error
 		return c.fail(fmt.Errorf("collect: %w", err))
 	}
 	if c.config.Fold != nil {
-		return c.fold(partition, tableHash(hash, partition), key, value)
+		return c.collectFolded(partition, tableHash(hash, partition), key, value)
 	}
 	if !c.buffer.fits(headSize+size) && !(c.buffer.grow() && c.buffer.fits(headSize+size)) {
 		if err := c.spill(); err != nil {
@@ -89,6 +90,22 @@ func (c *Collector) collect(partition int, hash uint64, key, value []byte) error
 		}
 	}
 	c.buffer.add(partition, key, value, len(value))
+	return nil
+}
+
+// collectFolded adds a record to those that are on their way into the hash
+// table. An error may be that of an earlier one.
+func (c *Collector) collectFolded(partition int, h uint32, key, value []byte) error {
+	size := len(key) + len(value)
+	if !c.pending.fits(size) {
+		if err := c.drain(); err != nil {
+			return err
+		}
+		if !c.pending.fits(size) {
+			return c.fold(partition, h, key, value)
+		}
+	}
+	c.pending.add(h, partition, key, value)
 	return nil
 }
 
@@ -191,6 +208,9 @@ func (c *Collector) Finish(ctx context.Context, w io.Writer) (record.Index, erro
 	}
 	if !c.ready {
 		c.begin() // an output of no records
+	}
+	if err := c.drain(); err != nil {
+		return record.Index{}, err
 	}
 	x, err := c.finish(ctx, record.NewWriter(w, c.config.Partitions, c.config.Codec))
 	if err != nil {
@@ -325,11 +345,12 @@ func (c *Collector) Stats() Stats { return c.stats }
 func (c *Collector) Close() error {
 	spills := c.spills
 	c.spills, c.ready, c.err = nil, false, errClosed
-	c.buffer, c.table = buffer{}, table{}
+	c.buffer, c.table, c.pending = buffer{}, table{}, pending{}
 	return c.spiller.removeAll(spills)
 }
 
 func (c *Collector) fail(err error) error {
 	c.err, c.ready = err, false
+	c.pending.reset()
 	return err
 }

@@ -2,6 +2,8 @@ package input
 
 import (
 	"bufio"
+	"errors"
+	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
@@ -56,7 +58,7 @@ func (r *Reader) startGunzip() error {
 	r.gz, r.end = g, noEnd
 	r.show(nil, 0)
 	if err := g.zip.Reset(g.source); err != nil {
-		return r.unreadable(err)
+		return r.unreadable(err, 0)
 	}
 	return nil
 }
@@ -67,7 +69,7 @@ func (r *Reader) inflate() (bool, error) {
 	n, err := io.ReadFull(&g.zip, g.out)
 	r.progress(g.chunks.read - int64(g.source.Buffered()))
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF || n == 0 && err != io.EOF {
-		return false, r.unreadable(err)
+		return false, r.unreadable(err, n)
 	}
 	if n == 0 {
 		return false, nil
@@ -76,14 +78,23 @@ func (r *Reader) inflate() (bool, error) {
 	return true, nil
 }
 
-// unreadable says why the compressed piece cannot be read further: the store's
-// reason if there is one.
-func (r *Reader) unreadable(err error) error {
-	if r.gz.chunks.err != nil {
-		return r.gz.chunks.err
+// unreadable says why the compressed piece cannot be read further, n bytes behind
+// the buffer: the store's reason if there is one.
+func (r *Reader) unreadable(err error, n int) error {
+	g := r.gz
+	if g.chunks.err != nil {
+		return g.chunks.err
 	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
+	offset, compressed := r.base+int64(len(r.buf))+int64(n), g.chunks.read-int64(g.source.Buffered())
+	switch {
+	case err == io.EOF, err == io.ErrUnexpectedEOF:
+		err = fmt.Errorf("the gzip file is cut off after %d compressed bytes: %w", compressed, io.ErrUnexpectedEOF)
+	case errors.Is(err, gzip.ErrHeader) && offset > 0:
+		err = fmt.Errorf("what follows a gzip member, before compressed byte %d, is no gzip member: %w", compressed, err)
+	case errors.Is(err, gzip.ErrHeader):
+		err = fmt.Errorf("the object is not a gzip file, as its name says: %w", err)
+	default:
+		err = fmt.Errorf("before compressed byte %d: %w", compressed, err)
 	}
-	return &ReadError{URL: objectURL(r.piece.Bucket, r.piece.Key), Offset: r.base + int64(len(r.buf)), Err: err}
+	return &ReadError{URL: objectURL(r.piece.Bucket, r.piece.Key), Offset: offset, Err: err}
 }

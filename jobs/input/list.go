@@ -30,10 +30,17 @@ type Object struct {
 	Size              int64
 }
 
-// URL names the object for people: s3://bucket/key.
+// FileBucket is the bucket that local files appear in to code that knows object
+// stores only; their keys are absolute paths. No store allows the name to be made today.
+const FileBucket = "Local.Files"
+
+// URL names the object for people: s3://bucket/key, or a local file's path.
 func (o Object) URL() string { return objectURL(o.Bucket, o.Key) }
 
 func objectURL(bucket, key string) string {
+	if bucket == FileBucket {
+		return key
+	}
 	return objectstore.URL{Bucket: bucket, Key: key}.String()
 }
 
@@ -48,7 +55,8 @@ const listedAtOnce = 8
 // List resolves inputs to objects, each once: inputs in the order given, the
 // objects of each in key order. An input is the key itself, else all below it
 // as a prefix, else a glob (* ? [..] ** {a,b}; * does not cross a slash, a glob
-// that ends in a slash means all below). Below an input's fixed part, keys
+// that ends in a slash means all below, and so does one that matches no key but
+// only what stands before a slash). Below an input's fixed part, keys
 // with a path segment that begins with _ or . are skipped, and folder markers
 // are no objects. An empty object is one.
 //
@@ -140,9 +148,35 @@ func listGlob(ctx context.Context, s Lister, u objectstore.URL, fixed string) ([
 		return nil, fmt.Errorf("%q is not a valid glob", u.Key)
 	}
 	base := strings.LastIndexByte(fixed, '/') + 1
-	return collect(ctx, s, u.Bucket, fixed, func(key string) bool {
-		return !hidden(key[base:]) && doublestar.MatchUnvalidated(pattern, key)
+	below := false
+	match := func(key string) bool { return doublestar.MatchUnvalidated(pattern, key) }
+	objects, err := collect(ctx, s, u.Bucket, fixed, func(key string) bool {
+		switch {
+		case hidden(key[base:]):
+			return false
+		case match(key):
+			return true
+		}
+		below = below || anyFolder(key, len(fixed), match)
+		return false
 	})
+	if err != nil || len(objects) > 0 || !below {
+		return objects, err
+	}
+	return collect(ctx, s, u.Bucket, fixed, func(key string) bool {
+		return !hidden(key[base:]) && anyFolder(key, len(fixed), match)
+	})
+}
+
+// anyFolder says whether one of the folders that a key lies in matches, of
+// those whose names have at least so many bytes.
+func anyFolder(key string, least int, match func(string) bool) bool {
+	for i := least; i < len(key); i++ {
+		if key[i] == '/' && match(key[:i]) {
+			return true
+		}
+	}
+	return false
 }
 
 func collect(ctx context.Context, s Lister, bucket, prefix string, keep func(key string) bool) ([]Object, error) {

@@ -58,6 +58,9 @@ func TestList(t *testing.T) {
 		"s3://texts/star*":           {"star*"}, // a key may have a glob's characters
 		"s3://texts/star*/":          {"star*/7.txt"},
 		"s3://texts/{a.txt,b/1.txt}": {"a.txt", "b/1.txt"},
+		"s3://texts/b-?":             {"b-x/5.txt"}, // folders match where no key does
+		"s3://texts/?/[c]":           {"b/c/3.txt"},
+		"s3://texts/{b,b-x}":         {"b-x/5.txt", "b/1.txt", "b/2.csv", "b/c/3.txt"},
 	} {
 		objects, err := input.List(t.Context(), m, []string{in})
 		require.NoError(t, err, in)

@@ -317,18 +317,27 @@ func TestDamagedGzip(t *testing.T) {
 	good := zipped(text, 2)
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)/2] ^= 1
-	for name, data := range map[string][]byte{
-		"cut off":       good[:len(good)-20],
-		"in the header": good[:5],
-		"no gzip":       []byte("just text\n"),
-		"flipped":       flipped,
-		"rest":          append(bytes.Clone(good), "more"...),
+	for name, c := range map[string]struct {
+		data   []byte
+		offset int64 // -1: somewhere
+		says   string
+	}{
+		"cut off":       {good[:len(good)-20], -1, fmt.Sprintf("cut off after %d compressed bytes", len(good)-20)},
+		"in the header": {good[:5], 0, "cut off after 5 compressed bytes"},
+		"no gzip":       {[]byte("just text\n"), 0, "not a gzip file"},
+		"flipped":       {flipped, -1, "before compressed byte"},
+		"rest":          {append(bytes.Clone(good), "more than that"...), int64(len(text)), "what follows a gzip member"},
+		"zeros":         {append(bytes.Clone(good), make([]byte, 512)...), int64(len(text)), "what follows a gzip member"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := store(map[string]string{"o.gz": string(data)})
+			b := store(map[string]string{"o.gz": string(c.data)})
 			n, err := failsWith(t, b, input.Cut(b.objects("o.gz"), 100, "")[0], input.ReaderConfig{MaxRange: 1000})
 			require.Equal(t, "s3://bucket/o.gz", err.URL)
 			require.LessOrEqual(t, n, 50_000)
+			require.ErrorContains(t, err, c.says)
+			if c.offset >= 0 {
+				require.Equal(t, c.offset, err.Offset, "in the uncompressed text")
+			}
 		})
 	}
 	b := store(map[string]string{"o.gz": string(good)})

@@ -12,13 +12,13 @@ import (
 	"slices"
 	"strings"
 
+	"millrace/jobs/input"
 	"millrace/jobs/task"
 	"millrace/pkg/objectstore"
 )
 
-// fileBucket is the bucket that local files appear in to code that knows
-// object stores only; their keys are absolute paths. No store allows the name to be made today.
-const fileBucket = "Local.Files"
+// fileBucket is the bucket that local files appear in.
+const fileBucket = input.FileBucket
 
 // listFiles yields the regular files whose path begins with prefix, in key order.
 // Links to files are followed, those to folders are not.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,7 +99,7 @@ type TaskError struct {
 
 func (e *TaskError) Error() string {
 	s := fmt.Sprintf("task %s failed: %s", e.Task, e.Failure.Message)
-	if e.Failure.Input != "" {
+	if e.Failure.Input != "" && !strings.Contains(e.Failure.Message, e.Failure.Input) {
 		s += fmt.Sprintf(" (at byte %d of %s)", e.Failure.Offset, e.Failure.Input)
 	}
 	if e.Failure.StderrTail != "" {
@@ -213,6 +214,8 @@ func (r *run) plan(ctx context.Context) error {
 	}
 	r.maps = len(r.splits)
 	switch {
+	case r.Program.MapOnly && s.GetReduces() > 0:
+		return refuse("reduces %d: the program %s has no reducer, only 0 will do", s.GetReduces(), r.Program.Name)
 	case r.Program.MapOnly || s.MapOnly:
 		r.reds = 0
 	case s.Reduces != nil:

@@ -208,6 +208,17 @@ func TestAFailedRunLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestAnUnreadableFileIsNamedByItsPath(t *testing.T) {
+	dir := t.TempDir()
+	path := dir + "/in/a.gz"
+	write(t, path, "not gzip")
+	_, err := local.Run(t.Context(), local.Config{Program: program(t, wordcount), Dir: dir,
+		Spec: &api.JobSpec{Input: []string{dir + "/in"}, Output: dir + "/out"}})
+	if err == nil || !strings.Contains(err.Error(), "read "+path+" at byte 0") || strings.Contains(err.Error(), "s3://") {
+		t.Errorf("got %v, want the file's path", err)
+	}
+}
+
 func TestACancelledRunLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/in", "one\ntwo\n")

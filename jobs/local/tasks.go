@@ -159,7 +159,6 @@ func (r *run) attempt(ctx context.Context, c task.Config, e *ended) error {
 		if f.Kind == api.FailureKind_FAILURE_KIND_KILLED && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		f.Input = display(f.Input)
 		return &TaskError{Task: fmt.Sprintf("%s-%05d", kind, l.Index), Failure: f}
 	}
 	return nil

@@ -31,8 +31,13 @@ func (c *Context) Emit(key, value []byte) {
 	}
 }
 
-// EmitInt emits a number, encoded as AppendInt does: what Sum and its kin work on.
+// EmitInt emits a number: on its way to a reduce encoded as AppendInt does, which is what Sum
+// and its kin work on; in the job's output, where people read it, as decimal text.
 func (c *Context) EmitInt(key []byte, n int64) {
+	if c.combine == nil && c.t.Final() {
+		c.emitText(key, n)
+		return
+	}
 	putInt(&c.number, n)
 	c.Emit(key, c.number[:])
 }

@@ -3,6 +3,7 @@ package mapreduce
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -13,9 +14,16 @@ import (
 	"millrace/pkg/objectstore"
 )
 
+// localFlags is what follows --local.
+type localFlags struct {
+	local.Config
+	json       bool
+	properties map[string]string
+}
+
 // parseLocal reads what follows --local: flags and paths in any order, then the
 // program's own arguments after "--".
-func parseLocal(args []string) (c local.Config, programArgs []string, err error) {
+func parseLocal(args []string) (c localFlags, programArgs []string, err error) {
 	c.Spec = &api.JobSpec{}
 	var paths []string
 	for len(args) > 0 {
@@ -30,9 +38,8 @@ func parseLocal(args []string) (c local.Config, programArgs []string, err error)
 			continue
 		}
 		name, value, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if name == "overwrite" && !given {
-			c.Spec.Overwrite = true
-			continue
+		if !given && (name == "overwrite" || name == "json") {
+			value, given = "true", true
 		}
 		if !given {
 			if len(args) == 0 {
@@ -51,7 +58,7 @@ func parseLocal(args []string) (c local.Config, programArgs []string, err error)
 	return c, programArgs, nil
 }
 
-func setFlag(c *local.Config, name, value string) error {
+func setFlag(c *localFlags, name, value string) error {
 	switch name {
 	case "reduces":
 		n, err := strconv.ParseInt(value, 10, 32)
@@ -85,6 +92,33 @@ func setFlag(c *local.Config, name, value string) error {
 			return fmt.Errorf("--overwrite %s: want true or false", value)
 		}
 		c.Spec.Overwrite = yes
+	case "json":
+		yes, err := strconv.ParseBool(value)
+		if err != nil {
+			return fmt.Errorf("--json %s: want true or false", value)
+		}
+		c.json = yes
+	case "memory":
+		n, err := humanize.ParseBytes(value)
+		if err != nil || n == 0 || n > 1<<50 {
+			return fmt.Errorf("--memory %s: want a size such as 512MiB", value)
+		}
+		c.Spec.MemoryBytes = int64(n)
+	case "D":
+		key, property, ok := strings.Cut(value, "=")
+		if !ok || key == "" {
+			return fmt.Errorf("-D %s: want KEY=VALUE", value)
+		}
+		if c.properties == nil {
+			c.properties = map[string]string{}
+		}
+		c.properties[key] = property
+	case "file":
+		path, as, ok := strings.Cut(value, "#")
+		if !ok {
+			as = filepath.Base(path)
+		}
+		c.Files = append(c.Files, local.File{Name: as, Path: path})
 	default:
 		return fmt.Errorf("--%s is not a flag of --local", name)
 	}

@@ -7,7 +7,7 @@
 //			Name: "wordcount",
 //			Map: func(ctx *mapreduce.Context, _, line []byte) error {
 //				for word := range bytes.FieldsSeq(line) {
-//					ctx.Emit(word, mapreduce.One)
+//					ctx.EmitInt(word, 1)
 //				}
 //				return nil
 //			},

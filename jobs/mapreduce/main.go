@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"millrace/jobs/local"
@@ -71,7 +72,7 @@ func serve(job Job) int {
 
 func describe(job Job, args []string, stdout, stderr io.Writer) int {
 	d := Description{SDK: 1, Name: job.Name}
-	p, err := job.Program(args)
+	p, err := configured(job, args, stderr)
 	if err != nil {
 		d.Error = err.Error()
 	} else {
@@ -82,6 +83,18 @@ func describe(job Job, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// configured is job.Program, with a panic of Configure as an error: to whoever
+// submits, a program that panics is still a program. Its stack goes to stderr.
+func configured(job Job, args []string, stderr io.Writer) (p *task.Program, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(stderr, "panic: %v\n\n%s", r, debug.Stack())
+			p, err = nil, fmt.Errorf("its Configure panicked: %v", r)
+		}
+	}()
+	return job.Program(args)
 }
 
 func usage(job Job, argv0 string, w io.Writer) {
@@ -105,6 +118,10 @@ Flags of --local:
   --parallel N       tasks at once (default: one per CPU)
   --compress CODEC   gzip or zstd
   --overwrite        replace what is in OUTPUT
+  --memory SIZE      per task (default: what the engine takes, 64MiB for records)
+  -D KEY=VALUE       a property of the job
+  --file PATH[#NAME] a file for each task's working directory
+  --json             say what was done as one line of JSON
 `, name, argv0, args, argv0, args)
 }
 
@@ -115,22 +132,48 @@ func runLocal(ctx context.Context, job Job, argv0 string, args []string, stdout,
 		fmt.Fprintf(stderr, "millrace: %v\nnext: %s --help\n", err, argv0)
 		return 2
 	}
-	if c.Program, err = job.Program(programArgs); err == nil {
+	if c.Program, err = configured(job, programArgs, stderr); err == nil {
 		c.Spec.Name = c.Program.Name
-		c.Spec.Program = &api.Program{Kind: api.ProgramKind_PROGRAM_KIND_GO, Name: c.Program.Name, Args: programArgs}
+		c.Spec.Program = &api.Program{Kind: api.ProgramKind_PROGRAM_KIND_GO, Name: c.Program.Name, Args: programArgs, Properties: c.properties}
 		c.Store, err = storeFor(c.Spec)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "millrace: %v\nnext: %s --help\n", err, argv0)
 		return 2
 	}
-	result, err := local.Run(ctx, c)
+	result, err := local.Run(ctx, c.Config)
 	if err != nil {
 		fmt.Fprintf(stderr, "millrace: %v\n", err)
 		return exitCode(ctx, err)
 	}
-	fmt.Fprintf(stdout, "%d records in %d parts in %s\n", result.OutputRecords, len(result.Parts), c.Spec.Output)
+	if c.json {
+		err = writeJSON(stdout, result)
+	} else {
+		_, err = fmt.Fprintf(stdout, "%d records in %d parts in %s\n", result.OutputRecords, len(result.Parts), c.Spec.Output)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "millrace: %v\n", err)
+		return 1
+	}
 	return 0
+}
+
+// writeJSON says what a run has done, as one line.
+func writeJSON(w io.Writer, r *local.Result) error {
+	return json.NewEncoder(w).Encode(struct {
+		ID            string                      `json:"id"`
+		Maps          int                         `json:"maps"`
+		Reduces       int                         `json:"reduces"`
+		Parts         []local.Part                `json:"parts"`
+		InputBytes    int64                       `json:"inputBytes"`
+		OutputRecords int64                       `json:"outputRecords"`
+		OutputBytes   int64                       `json:"outputBytes"`
+		Counters      map[string]map[string]int64 `json:"counters"`
+		MapMs         int64                       `json:"mapMs"`
+		ReduceMs      int64                       `json:"reduceMs"`
+		CommitMs      int64                       `json:"commitMs"`
+	}{r.ID, r.Maps, r.Reduces, r.Parts, r.InputBytes, r.OutputRecords, r.OutputBytes, r.Counters,
+		r.Map.Milliseconds(), r.Reduce.Milliseconds(), r.Commit.Milliseconds()})
 }
 
 func exitCode(ctx context.Context, err error) int {

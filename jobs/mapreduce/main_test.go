@@ -33,6 +33,7 @@ func TestDescribe(t *testing.T) {
 	}{
 		{upper, nil, Description{1, "upper", true, ""}},
 		{upper, []string{"other"}, Description{1, "other", false, ""}},
+		{Job{Name: "odd", Configure: func([]string) (Job, error) { panic("no idea") }}, nil, Description{1, "odd", false, "its Configure panicked: no idea"}},
 		{Job{Name: "empty"}, nil, Description{1, "empty", false, "empty: Map or NewMapper is required"}},
 	} {
 		var out, errs bytes.Buffer
@@ -63,11 +64,16 @@ func TestTheProcessByItself(t *testing.T) {
 		{"--local DIR/in DIR/x --split-size big", 2, "want a size"},
 		{"--local DIR/in DIR/x --compress rar", 2, "want gzip"},
 		{"--local DIR/in DIR/x --reduces", 2, "needs a value"},
+		{"--local DIR/in DIR/x --memory 0", 2, "want a size"},
+		{"--local DIR/in DIR/x -D novalue", 2, "want KEY=VALUE"},
+		{"--local DIR/in DIR/x --json=perhaps", 2, "want true or false"},
+		{"--local DIR/in DIR/x --reduces 2", 2, "has no reducer"},
 		{"--local DIR/none DIR/out", 2, "DIR/none matches nothing"},
 		{"--local s3://b/none DIR/out", 2, "no object store is named"},
 		{"--local DIR/in --reduces=2 DIR/out --split-size 1MiB -- sorted", 0, "2 records in 2 parts in DIR/out"},
 		{"--local DIR/in DIR/out", 2, "not empty"},
 		{"--local DIR/in DIR/out --overwrite", 0, "3 records in 1 parts"},
+		{"--local --json DIR/in DIR/out --overwrite", 0, `"outputRecords":3`},
 	} {
 		t.Setenv("AWS_ENDPOINT_URL", "")
 		t.Setenv("AWS_ENDPOINT_URL_S3", "")
@@ -79,6 +85,29 @@ func TestTheProcessByItself(t *testing.T) {
 		}
 	}
 	if data, err := os.ReadFile(filepath.Join(dir, "out", "part-m-00000")); err != nil || string(data) != "B\nA\nB\n" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// What a job is given on a cluster it can be given here.
+func TestPropertiesFilesAndMemoryOfALocalRun(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"in": "x\n", "words.txt": "shipped"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	job := Job{Map: func(ctx *Context, _, _ []byte) error {
+		data, err := os.ReadFile(filepath.Join(ctx.WorkDir(), "list"))
+		ctx.Emit([]byte(ctx.Property("a.b")), data)
+		ctx.EmitInt([]byte("memory"), ctx.t.Lease().MemoryBytes)
+		return err
+	}}
+	var out bytes.Buffer
+	if code := run(job, []string{"./mine", "--local", "-D", "a.b=c=d", "--file", dir + "/words.txt#list", "--memory=64MiB", dir + "/in", dir + "/out"}, &out, &out); code != 0 {
+		t.Fatalf("code %d, %s", code, out.String())
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "out", "part-m-00000")); err != nil || string(data) != "c=d\tshipped\nmemory\t67108864\n" {
 		t.Errorf("%q, %v", data, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -63,6 +64,25 @@ func TestMapsWithState(t *testing.T) {
 	got := mrtest.RunWith(t, job, mrtest.Options{Splits: 3, Reduces: 1}, "ax", "bx", "ay", "az", "by").Lines
 	if want := []string{"a\t3", "b\t2"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A number is read by a reduce, or by people.
+func TestNumbersInTheOutputAreText(t *testing.T) {
+	count := func(ctx *mapreduce.Context, _, line []byte) error {
+		ctx.EmitInt(line, int64(len(line)))
+		return nil
+	}
+	job := mapreduce.Job{Map: count, Fold: mapreduce.Sum, Reduce: func(ctx *mapreduce.Context, key []byte, values *mapreduce.Values) error {
+		for v := range values.All() {
+			ctx.EmitInt(key, -mapreduce.Int(v))
+		}
+		return nil
+	}}
+	for reduces, want := range map[int][]string{1: {"ab\t-4", "c\t-1"}, -1: {"ab\t2", "c\t1", "ab\t2"}} {
+		if got := mrtest.RunWith(t, job, mrtest.Options{Splits: 1, Reduces: reduces}, "ab", "c", "ab").Lines; !slices.Equal(got, want) {
+			t.Errorf("%d reduces: got %q, want %q", reduces, got, want)
+		}
 	}
 }
 
@@ -223,5 +243,18 @@ func TestSpillingChangesNothing(t *testing.T) {
 	}
 	if r.Counters["millrace.spilledRecords"] == 0 {
 		t.Error("nothing was spilled: the test tests nothing")
+	}
+}
+
+// More segments than are merged at once go through disk, and are counted.
+func TestAReduceCountsWhatItSpills(t *testing.T) {
+	var lines []string
+	for i := range 200 {
+		lines = append(lines, strconv.Itoa(i))
+	}
+	job := mapreduce.Job{Map: func(ctx *mapreduce.Context, _, line []byte) error { ctx.EmitInt(line, 1); return nil }, Reduce: mapreduce.SumText}
+	r := mrtest.RunWith(t, job, mrtest.Options{Splits: 100, Reduces: 1}, lines...)
+	if n := r.Counters["millrace.spilledRecords"]; n == 0 || n > 200 || len(r.Lines) != 200 {
+		t.Errorf("%d records spilled, %d lines", n, len(r.Lines))
 	}
 }

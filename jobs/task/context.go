@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -59,6 +60,10 @@ func (t *Context) Lease() *api.ChildLease { return t.lease }
 
 // IsMap says whether this is a map task.
 func (t *Context) IsMap() bool { return t.lease.Kind == api.TaskKind_TASK_KIND_MAP }
+
+// Final says whether what is emitted is the job's output, with no reduce to follow:
+// so it is in reduces, and in the maps of a map-only job.
+func (t *Context) Final() bool { return t.collector == nil }
 
 // Position is the object and byte offset of the record being mapped, zero in a
 // reduce. It is for the goroutine that Map was called on.
@@ -138,6 +143,8 @@ func (t *Context) Err() error {
 // Counter returns the counter of that name, to be kept and used often. The
 // names of all of a task's counters may take 1 KiB together; more fail the task.
 func (t *Context) Counter(group, name string) *Counter {
+	// What is no UTF-8 could not be reported.
+	group, name = strings.ToValidUTF8(group, "\uFFFD"), strings.ToValidUTF8(name, "\uFFFD")
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	id := [2]string{group, name}

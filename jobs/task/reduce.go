@@ -56,6 +56,9 @@ func (a *attempt) reduceSegments(f *fetched, segments []*api.ChildSegment) error
 	}
 	counted := &countedRun{Run: merged, fetched: f, attempt: a}
 	err = a.reduceGroups(engine.NewGroups(counted, a.grouping()), counted)
+	if m, ok := merged.(*engine.Merged); ok {
+		a.count("spilledRecords", m.Stats().SpilledRecords)
+	}
 	if e := merged.Close(); err == nil && e != nil {
 		err = fmt.Errorf("merge: %w", e)
 	}

@@ -2,6 +2,7 @@ package task
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -194,7 +195,11 @@ func (s *session) read() {
 }
 
 func (s *session) send(m *api.FromChild) error {
-	if _, err := protodelim.MarshalTo(s.conn, m); err != nil {
+	var b bytes.Buffer
+	if _, err := protodelim.MarshalTo(&b, m); err != nil {
+		return fmt.Errorf("encode a message to the worker: %w", err) // the socket is still good
+	}
+	if _, err := s.conn.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("%w: %w", errSocketClosed, err)
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"millrace/jobs/engine"
 	"millrace/jobs/input"
 	"millrace/pkg/api"
@@ -96,6 +98,11 @@ func TestCountersOfAProgram(t *testing.T) {
 	}
 	if c.Err() == nil || c.counterBytes > maxCounterBytes {
 		t.Errorf("a hundred counters of %d bytes: %v", c.counterBytes, c.Err())
+	}
+	odd := &Context{}
+	odd.Counter("g\xff", "n\xc3").Add(1)
+	if _, err := proto.Marshal(odd.userCounters()[0]); err != nil || odd.Counter("g\uFFFD", "n\uFFFD").Value() != 1 {
+		t.Errorf("a counter's name that is no UTF-8 cannot be reported: %v", err)
 	}
 	other := &Context{}
 	if other.Counter(Group, "mapInputRecords"); other.Err() == nil {

@@ -63,6 +63,28 @@ func TestJobFailsAfterItsAttempts(t *testing.T) {
 	})
 }
 
+// A slot that the job's own waiting reduce holds is none to wait for: a program that
+// fails everywhere says so at once.
+func TestFailingMapDoesNotWaitForItsOwnReduce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		for _, id := range []string{"i-a", "i-b", "i-c"} {
+			w.join(id, state.RoleCore, 1).play = func(l *api.Lease) *api.Failure {
+				if isMap(l) {
+					return program("exit status 7")
+				}
+				return nil
+			}
+		}
+		w.lead()
+		w.submit(1, 1, nil)
+		began := time.Now()
+		j := w.await()
+		w.nothing(state.JobFailed)
+		require.Equal(t, 4, j.Failed)
+		require.Less(t, time.Since(began), choosyFor, "in the test's own time")
+	})
+}
+
 func TestWorkerLost(t *testing.T) {
 	for name, when := range map[string]state.TaskID{"while mapping": {Kind: state.Map}, "while reducing": {Kind: state.Reduce}} {
 		t.Run(name, func(t *testing.T) {

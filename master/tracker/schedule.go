@@ -59,7 +59,7 @@ func (t *Tracker) assign(nodes []scheduler.Node, prefetch bool) {
 
 // choosyFor is how long a task that has failed on some nodes waits for a slot
 // on another one, if there is another one.
-const choosyFor = 10 * time.Second
+const choosyFor = 3 * time.Second
 
 // beChoosy has the task's next attempt made elsewhere.
 func (t *Tracker) beChoosy(j *job, k *task) {
@@ -80,11 +80,23 @@ func (t *Tracker) suits(j *job, k *task, room []scheduler.Node) bool {
 		}
 	}
 	for _, n := range t.nodes {
-		if n.cluster == j.rec.Cluster && n.slots > 0 && !n.offline && good(n.id) {
+		if n.cluster == j.rec.Cluster && n.slots > 0 && !n.offline && good(n.id) && !n.waitsFor(j) {
 			return false
 		}
 	}
 	return true
+}
+
+// waitsFor says whether nothing but reduces of the job hold the node's slots: none
+// comes free there before the job's maps are done.
+func (n *node) waitsFor(j *job) bool {
+	reduces := 0
+	for _, a := range n.attempts {
+		if a.job == j && a.task.id.Kind == state.Reduce {
+			reduces++
+		}
+	}
+	return reduces >= n.slots
 }
 
 // offer lists up to n tasks of a job that could start now.

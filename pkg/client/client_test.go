@@ -117,7 +117,14 @@ func (p pki) serve(t *testing.T, m *fakeMaster) (url string) {
 	return p.serveAs(t, m, security.RoleMaster).URL
 }
 
-func (p pki) serveAs(t *testing.T, m *fakeMaster, role security.Role) *httptest.Server {
+// master is all that a master serves.
+type master interface {
+	apiconnect.MillraceServiceHandler
+	apiconnect.WorkerServiceHandler
+	apiconnect.JoinServiceHandler
+}
+
+func (p pki) serveAs(t *testing.T, m master, role security.Role) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(nil)
 	_, api := apiconnect.NewMillraceServiceHandler(m)

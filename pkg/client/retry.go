@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	mathrand "math/rand/v2"
+	"net"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -88,11 +90,26 @@ func passing(ctx context.Context, err error) bool {
 	if errors.Is(err, ErrClosed) || isTrust(err) {
 		return false
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return true // the server died in the middle of an answer
+	switch connect.CodeOf(err) {
+	case connect.CodeUnavailable:
+		return true
+	case connect.CodeCanceled:
+		return ctx.Err() == nil
+	case connect.CodeInternal, connect.CodeUnknown:
+		return ctx.Err() == nil && broken(err)
 	}
-	code := connect.CodeOf(err)
-	return code == connect.CodeUnavailable || code == connect.CodeCanceled && ctx.Err() == nil
+	return false
+}
+
+// broken says whether an answer did not come to its end because the connection did not last, as
+// when the master is killed. What the master itself answered is not of that kind.
+func broken(err error) bool {
+	if connect.IsWireError(err) {
+		return false
+	}
+	var network net.Error
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) ||
+		strings.Contains(err.Error(), "http2: ") // net/http has no types for these
 }
 
 // jitter spreads callers over the second half of the wait.
@@ -103,7 +120,7 @@ func jitter(d time.Duration) time.Duration {
 func (r *retrier) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
 		return &watchedConn{StreamingClientConn: next(ctx, spec), failed: func(generation uint64, err error) {
-			if connect.CodeOf(err) == connect.CodeUnavailable {
+			if passing(ctx, err) {
 				r.channel.rotate(generation)
 			}
 		}, generation: r.channel.present()}
@@ -136,7 +153,7 @@ func (l *leaderFollower) failed(generation uint64, err error) {
 			return
 		}
 	}
-	if refused.Code() == connect.CodeUnavailable || refused.Code() == connect.CodeFailedPrecondition {
+	if refused.Code() == connect.CodeUnavailable || refused.Code() == connect.CodeFailedPrecondition || broken(err) {
 		l.channel.rotate(generation)
 	}
 }

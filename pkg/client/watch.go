@@ -11,9 +11,14 @@ import (
 	"millrace/pkg/api"
 )
 
+// watchPatience is how long a job that has been seen is not given up, though no master
+// answers: whoever waits for its end is served better by waiting than by an error.
+const watchPatience = 30 * time.Second
+
 // Watch yields a job now and whenever something visible changed, until its terminal state,
 // and goes on at another master when a connection breaks. While no master answers for longer
-// than the client's RetryFor, or for an error of another kind, it yields the error and ends.
+// than retryFor (0: DefaultRetryFor), later than watchPatience if that is longer, or for an error of
+// another kind, it yields the error and ends.
 func (c *Client) Watch(ctx context.Context, req *api.GetJobRequest, retryFor time.Duration) iter.Seq2[*api.Job, error] {
 	if retryFor == 0 {
 		retryFor = DefaultRetryFor
@@ -27,7 +32,7 @@ func (c *Client) Watch(ctx context.Context, req *api.GetJobRequest, retryFor tim
 				return
 			}
 			if received {
-				deadline, backoff = time.Now().Add(retryFor), backoffFirst
+				deadline, backoff = time.Now().Add(max(retryFor, watchPatience)), backoffFirst
 			}
 			wait := jitter(backoff)
 			if !passing(ctx, err) || time.Now().Add(wait).After(deadline) {

@@ -108,7 +108,7 @@ func (m *Memory) ListBuckets(ctx context.Context) (out []Bucket, err error) {
 // MakeBucket is Store's.
 func (m *Memory) MakeBucket(ctx context.Context, bucket string) error {
 	return m.do(ctx, "MakeBucket", bucket, "", func() error {
-		if reason := badBucket(bucket); reason != "" {
+		if reason := badNewBucket(bucket); reason != "" {
 			return invalid("make bucket", bucket, "", "the bucket name "+reason)
 		}
 		if m.buckets[bucket] != nil {

@@ -140,8 +140,8 @@ func (s *s3Store) ListBuckets(ctx context.Context) ([]Bucket, error) {
 }
 
 func (s *s3Store) MakeBucket(ctx context.Context, bucket string) error {
-	if err := checkBucket("make bucket", bucket); err != nil {
-		return err
+	if reason := badNewBucket(bucket); reason != "" {
+		return invalid("make bucket", bucket, "", "the bucket name "+reason)
 	}
 	return fail(ctx, "make bucket", bucket, "", s.core.MakeBucket(ctx, bucket, minio.MakeBucketOptions{}))
 }

@@ -39,6 +39,15 @@ func ParseURL(s string) (URL, error) {
 // maxKey is S3's limit on the bytes of a key.
 const maxKey = 1024
 
+// badNewBucket says why no bucket may be made under this name; "" = it may. Old buckets
+// on AWS may have capitals and underscores, new ones may not.
+func badNewBucket(b string) string {
+	if strings.Contains(b, "_") || strings.ToLower(b) != b {
+		return "must consist of lower-case letters, digits, dots and hyphens"
+	}
+	return badBucket(b)
+}
+
 // badBucket says what is wrong with a bucket's name, "" if nothing is. It is
 // S3's rule, with the upper case and underscores that older buckets have.
 func badBucket(b string) string {

@@ -22,8 +22,6 @@ import (
 const (
 	protocol     = 1 // of this page: attempt.proto
 	maxMessage   = 64 << 20
-	helloWithin  = 30 * time.Second
-	writeWithin  = 30 * time.Second
 	cancelWithin = 500 * time.Millisecond // for the child to end its attempt by itself
 	termWithin   = 400 * time.Millisecond // for SIGTERM to work
 	killWithin   = time.Second
@@ -42,6 +40,8 @@ type child struct {
 	job   string // of its first lease; "" before
 	user  bool   // runs a user's executable
 	leave func() // takes it off the pool's list
+
+	helloWithin, writeWithin time.Duration
 
 	ready    chan struct{} // closed after Hello and Welcome, or with helloErr
 	helloErr error
@@ -122,6 +122,7 @@ func (p *Pool) launch(exe string, user bool, token string) (*child, error) {
 		tree: tree{token: token, root: cmd.Process.Pid}, log: p.cfg.Log,
 		hits: hits{}, ready: make(chan struct{}), msgs: make(chan *api.FromChild, 16),
 		gone: make(chan struct{}), exited: make(chan struct{}),
+		helloWithin: p.cfg.Hello, writeWithin: p.cfg.Write,
 	}
 	c.leave = func() {
 		p.mu.Lock()
@@ -189,11 +190,13 @@ func (c *child) read() {
 }
 
 func (c *child) greet(r *bufio.Reader, opts protodelim.UnmarshalOptions) error {
-	if err := c.conn.SetReadDeadline(time.Now().Add(helloWithin)); err != nil {
+	if err := c.conn.SetReadDeadline(time.Now().Add(c.helloWithin)); err != nil {
 		return err
 	}
 	m := &api.FromChild{}
-	if err := opts.UnmarshalFrom(r, m); err != nil {
+	if err := opts.UnmarshalFrom(r, m); errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("it did not begin the attempt protocol within %v; is it made with the SDK, and does its main call it?", c.helloWithin)
+	} else if err != nil {
 		return fmt.Errorf("it did not speak the attempt protocol: %w", err)
 	}
 	h := m.GetHello()
@@ -209,14 +212,18 @@ func (c *child) greet(r *bufio.Reader, opts protodelim.UnmarshalOptions) error {
 	return c.send(&api.ToChild{Message: &api.ToChild_Welcome{Welcome: &api.ChildWelcome{Protocol: protocol}}})
 }
 
-// send writes one message. Any goroutine may call it.
+// send writes one message. Any goroutine may call it. After an error part of a message
+// may be on its way: the socket is closed, which ends the child.
 func (c *child) send(m *api.ToChild) error {
 	c.write.Lock()
 	defer c.write.Unlock()
-	if err := c.conn.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
-		return err
+	err := c.conn.SetWriteDeadline(time.Now().Add(c.writeWithin))
+	if err == nil {
+		_, err = protodelim.MarshalTo(c.conn, m)
 	}
-	_, err := protodelim.MarshalTo(c.conn, m)
+	if err != nil {
+		c.conn.Close()
+	}
 	return err
 }
 

@@ -65,6 +65,8 @@ func fakeChild() {
 	switch os.Getenv("FAKE_HELLO") {
 	case "old":
 		hello.ProtocolMin, hello.ProtocolMax = 7, 9
+	case "mute":
+		time.Sleep(time.Hour)
 	case "crash":
 		fmt.Fprintln(os.Stderr, "cannot even start")
 		os.Exit(4)
@@ -102,6 +104,11 @@ func (f *fake) run(l *api.ChildLease, n int) {
 			result.Failure = &api.Failure{Kind: api.FailureKind_FAILURE_KIND_PROGRAM, Message: rest}
 		case "once":
 			reusable = false
+		case "killed": // as the SDK says when somebody has sent SIGTERM
+			result.Failure = &api.Failure{Kind: api.FailureKind_FAILURE_KIND_KILLED, Message: "killed"}
+		case "frozen": // takes nothing more from the socket
+			f.send(&api.FromChild{Message: &api.FromChild_Progress{Progress: &api.ChildProgress{Attempt: l.Attempt}}})
+			time.Sleep(time.Hour)
 		case "progress":
 			f.send(&api.FromChild{Message: &api.FromChild_Progress{Progress: &api.ChildProgress{Attempt: l.Attempt, BytesDone: int64(num)}}})
 		case "close":
@@ -150,6 +157,9 @@ func fakeGrandchild(mark string) {
 	tmp := mark + ".tmp"
 	if os.WriteFile(tmp, []byte(strconv.Itoa(os.Getpid())), 0o600) != nil || os.Rename(tmp, mark) != nil {
 		os.Exit(6)
+	}
+	for strings.HasPrefix(filepath.Base(mark), "chatty") { // never leaves the pipe empty
+		os.Stderr.WriteString(strings.Repeat("chat ", 10_000))
 	}
 	time.Sleep(time.Hour)
 }

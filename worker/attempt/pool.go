@@ -38,6 +38,8 @@ type Config struct {
 	Idle       time.Duration // how long a child waits for a further attempt of its job; default 3 s
 	SpareAfter time.Duration // how long after one was taken a new spare child is started; default 250 ms
 	Silence    time.Duration // a child that says nothing for so long is ended; default 2 min
+	Hello      time.Duration // within which a child has to begin the protocol; default 30 s
+	Write      time.Duration // a child that takes nothing of a message for so long is ended; default 30 s
 	NoSpare    bool
 	Logs       *Logs
 	Log        *zap.Logger
@@ -102,6 +104,12 @@ func New(c Config) (*Pool, error) {
 	}
 	if c.Silence == 0 {
 		c.Silence = 2 * time.Minute
+	}
+	if c.Hello == 0 {
+		c.Hello = 30 * time.Second
+	}
+	if c.Write == 0 {
+		c.Write = 30 * time.Second
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()

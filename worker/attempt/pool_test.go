@@ -138,6 +138,7 @@ func TestHowAChildEndsIsSaid(t *testing.T) {
 		"close":   {[]string{"say=last words\n", "close"}, 0, "", "closed its socket"},
 		"hang":    {[]string{"say=last words\n", "hang"}, 0, "", "said nothing for"},
 		"fail":    {[]string{"say=last words\n", "fail=bad record"}, 0, "", "bad record"},
+		"killed":  {[]string{"say=last words\n", "killed"}, 143, "SIGTERM", "which this node had not sent"},
 		"writer":  {[]string{"grandchild=x", "say=last words\n", "exit=5"}, 5, "", "code 5"},
 		"orphans": {[]string{"grandchild=x", "grandchild=y", "say=last words\n", "signal=9"}, 137, "SIGKILL", ""},
 	} {
@@ -154,8 +155,8 @@ func TestHowAChildEndsIsSaid(t *testing.T) {
 }
 
 func TestAChildThatIsNoMatchIsAFailure(t *testing.T) {
-	for mode, message := range map[string]string{"old": "attempt protocol 7 to 9", "crash": "code 4"} {
-		f := newFixture(t, func(c *Config) { c.Env = append(os.Environ(), "FAKE_HELLO="+mode) })
+	for mode, message := range map[string]string{"old": "attempt protocol 7 to 9", "crash": "code 4", "mute": "did not begin the attempt protocol within 1s"} {
+		f := newFixture(t, func(c *Config) { c.Env, c.Hello = append(os.Environ(), "FAKE_HELLO="+mode), time.Second })
 		got := f.run("s-1", "a1").Failure
 		require.Contains(t, got.GetMessage(), message)
 		if mode == "crash" {
@@ -222,6 +223,34 @@ func TestWhatAnAttemptLeavesRunningEndsBeforeTheNext(t *testing.T) {
 	require.NoError(t, err)
 	p, alive := readStat(pid)
 	require.True(t, !alive || p.state == 'Z', "the grandchild lives")
+}
+
+func TestAProcessThatNeverStopsWritingHoldsNothingUp(t *testing.T) {
+	f := newFixture(t)
+	for _, name := range []string{"a1", "a2"} {
+		gone := make(chan struct{})
+		r, _ := f.pool.Run(context.Background(), Attempt{Lease: f.lease("s-1", name, "grandchild=chatty1", "grandchild=chatty2", "grandchild=chatty3", "grandchild=chatty4"), Gone: func() { close(gone) }})
+		require.Nil(t, r.Failure)
+		<-gone
+	}
+}
+
+func TestAChildThatTakesNothingIsEnded(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.Write = 50 * time.Millisecond })
+	segments := make(chan []*api.ChildSegment)
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select { // more than a socket holds
+			case segments <- []*api.ChildSegment{{Path: strings.Repeat("x", 1<<20)}}:
+			case <-ended:
+				return
+			}
+		}
+	}()
+	r, _ := f.pool.Run(context.Background(), Attempt{Lease: f.lease("s-1", "a1", "frozen"), Segments: segments})
+	close(ended)
+	require.Contains(t, r.Failure.GetMessage(), "closed its socket")
 }
 
 func TestLogsAreSwitchedAtTheBordersOfAttempts(t *testing.T) {

@@ -70,7 +70,7 @@ func (p *pump) run() {
 	}
 }
 
-// drain reads what is in the pipe now and tells those who wait for it. False: the pipe is closed.
+// drain reads what is in the pipe now and tells those who wait for it. False: our end is closed.
 func (p *pump) drain(buf []byte) bool {
 	p.mu.Lock()
 	waiting := p.waiting
@@ -89,21 +89,22 @@ func (p *pump) drain(buf []byte) bool {
 	if err != nil {
 		return false
 	}
-	open := true
 	err = raw.Read(func(fd uintptr) bool {
-		for {
-			n, err := unix.Read(int(fd), buf)
-			if err == unix.EINTR {
-				continue
-			}
-			if n <= 0 || err != nil {
-				open = err != nil // 0 bytes without error: the last writer has gone
-				return true
+		// No more than is in the pipe now: somebody may go on writing for ever.
+		left, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		for err == nil && left > 0 {
+			var n int
+			if n, err = unix.Read(int(fd), buf[:min(left, len(buf))]); err == unix.EINTR {
+				n, err = 0, nil
+			} else if n <= 0 {
+				break
 			}
 			p.write(buf[:n])
+			left -= n
 		}
+		return true
 	})
-	return open && (err == nil || errors.Is(err, os.ErrDeadlineExceeded))
+	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // flush waits until everything written into the pipe so far has been taken over.

@@ -175,7 +175,7 @@ func (r *run) follow(ctx context.Context) (*api.AttemptResult, bool) {
 				r.a.Progress(pr)
 			}
 			if res := m.GetResult(); res != nil && res.Attempt == r.a.Lease.Attempt {
-				return r.account(res.Result), res.Reusable
+				return r.account(unordered(res.Result)), res.Reusable
 			}
 		case <-silent.C:
 			r.c.destroy(0)
@@ -185,6 +185,17 @@ func (r *run) follow(ctx context.Context) (*api.AttemptResult, bool) {
 			return r.account(killed(ctx)), false
 		}
 	}
+}
+
+// unordered makes a failure that counts of a kill that nobody here has ordered: somebody
+// else's SIGTERM, which may come to every attempt of the task.
+func unordered(res *api.AttemptResult) *api.AttemptResult {
+	if f := res.GetFailure(); f.GetKind() == api.FailureKind_FAILURE_KIND_KILLED {
+		f.Kind, f.Signal = api.FailureKind_FAILURE_KIND_PROGRAM, unix.SignalName(unix.SIGTERM)
+		f.ExitCode = int32(128 + int(unix.SIGTERM))
+		f.Message = "the child process was ended by SIGTERM, which this node had not sent"
+	}
+	return res
 }
 
 // cancel asks the child to end the attempt, and ends the child.

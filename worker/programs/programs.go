@@ -32,15 +32,19 @@ type Cache struct {
 
 	mu      sync.Mutex
 	fetches map[string]*fetch
+	sound   map[string]time.Time // verified: the file's time of change then, by sum
 }
 
 type fetch struct {
-	done chan struct{}
-	err  error
+	done  chan struct{}
+	err   error
+	ended bool // by the end of who asked: no fault of the file's
 }
 
 // New keeps files in dir.
-func New(dir string) *Cache { return &Cache{dir: dir, fetches: map[string]*fetch{}} }
+func New(dir string) *Cache {
+	return &Cache{dir: dir, fetches: map[string]*fetch{}, sound: map[string]time.Time{}}
+}
 
 // Open removes what was not finished, and what has not been used for a week.
 func (c *Cache) Open() error {
@@ -71,9 +75,7 @@ func (c *Cache) Get(ctx context.Context, from Source, prefix objectstore.URL, f 
 	}
 	path := filepath.Join(c.dir, f.Sha256)
 	for {
-		if st, err := os.Stat(path); err == nil && st.Size() == f.Size {
-			now := time.Now()
-			_ = os.Chtimes(path, now, now) // only Open's patience depends on it
+		if c.has(path, f) {
 			return path, nil
 		}
 		c.mu.Lock()
@@ -87,19 +89,58 @@ func (c *Cache) Get(ctx context.Context, from Source, prefix objectstore.URL, f 
 			return "", ctx.Err()
 		case <-running.done:
 		}
-		if running.err != nil && !errors.Is(running.err, context.Canceled) {
+		if running.err != nil && !running.ended {
 			return "", running.err
-		} // cancelled by another's end: our turn
+		} // ended by another's end: our turn
 	}
 	mine := &fetch{done: make(chan struct{})}
 	c.fetches[f.Sha256] = mine
 	c.mu.Unlock()
 	mine.err = c.fetch(ctx, from, prefix, f, path)
+	mine.ended = mine.err != nil && ctx.Err() != nil // the error is whatever cause the end has
 	c.mu.Lock()
 	delete(c.fetches, f.Sha256)
+	if st, err := os.Stat(path); err == nil && mine.err == nil {
+		c.sound[f.Sha256] = st.ModTime()
+	}
 	c.mu.Unlock()
 	close(mine.done)
 	return path, mine.err
+}
+
+// has says whether the file is here, whole. Attempts run as the node's own user and have
+// links to it: what has been written to since it was last read is read again.
+func (c *Cache) has(path string, f *api.ShippedFile) bool {
+	st, err := os.Stat(path)
+	if err != nil || st.Size() != f.Size {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock() // two who ask for it at once read it once
+	if at, ok := c.sound[f.Sha256]; !ok || !at.Equal(st.ModTime()) {
+		if sum, err := sumOf(path); err != nil || sum != f.Sha256 {
+			delete(c.sound, f.Sha256)
+			return false // fetched again, it takes this one's place
+		}
+	}
+	c.sound[f.Sha256] = st.ModTime()
+	if now := time.Now().Truncate(time.Second); now.After(st.ModTime()) && os.Chtimes(path, now, now) == nil {
+		c.sound[f.Sha256] = now // Open's patience depends on it
+	}
+	return true
+}
+
+func sumOf(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 func (c *Cache) fetch(ctx context.Context, from Source, prefix objectstore.URL, f *api.ShippedFile, path string) (err error) {
@@ -130,7 +171,7 @@ func (c *Cache) fetch(ctx context.Context, from Source, prefix objectstore.URL, 
 		return err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); n != f.Size || got != f.Sha256 {
-		return fmt.Errorf("the object store gave %d bytes with sha256 %s, not %d", n, got, f.Size)
+		return fmt.Errorf("the object store gave something else, %d bytes with sha256 %s, for the %d bytes that were shipped", n, got, f.Size)
 	}
 	return os.Rename(out.Name(), path)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -35,7 +36,7 @@ func (s *source) Get(ctx context.Context, bucket, key string, _, _ int64, _ stri
 		select {
 		case <-s.gate:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx) // as net/http does
 		}
 	}
 	if s.err != nil {
@@ -97,16 +98,42 @@ func TestWhatIsNotWhatWasShippedIsRefused(t *testing.T) {
 
 func TestOneWhoGivesUpDoesNotFailTheOthers(t *testing.T) {
 	c, s := newCache(t), &source{text: "x", gate: make(chan struct{})}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
+	killed := errors.New("the job was cancelled")
 	first, second := make(chan error, 1), make(chan error, 1)
 	get := func(ctx context.Context, done chan error) { _, err := c.Get(ctx, s, prefix, file("x")); done <- err }
 	go get(ctx, first)
 	require.Eventually(t, func() bool { return s.gets.Load() == 1 }, 5*time.Second, time.Millisecond)
 	go get(context.Background(), second)
-	cancel()
-	require.ErrorIs(t, <-first, context.Canceled)
+	cancel(killed)
+	require.ErrorIs(t, <-first, killed)
 	close(s.gate)
 	require.NoError(t, <-second)
+}
+
+func TestAFileThatAnAttemptHasWrittenToIsFetchedAgain(t *testing.T) {
+	c, dir := newCache(t), t.TempDir()
+	s, f := &source{text: "the text"}, file("the text")
+	ctx := context.Background()
+	cached, err := c.Get(ctx, s, prefix, f)
+	require.NoError(t, err)
+	require.NoError(t, Place(cached, dir, f))
+	link := filepath.Join(dir, "tool")
+	require.NoError(t, os.Chmod(link, 0o700))
+	require.NoError(t, os.WriteFile(link, []byte("THE TEXT"), 0o700))
+	for _, life := range []*Cache{c, New(c.dir)} { // the next life trusts nothing that it has not read
+		path, err := life.Get(ctx, s, prefix, f)
+		require.NoError(t, err)
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, "the text", string(data))
+	}
+	require.EqualValues(t, 2, s.gets.Load())
+	require.NoError(t, os.WriteFile(cached+".new", []byte("the TEXT"), 0o600))
+	require.NoError(t, os.Rename(cached+".new", cached))
+	_, err = New(c.dir).Get(ctx, s, prefix, f)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, s.gets.Load())
 }
 
 func TestPlacedFilesAreTheAttemptsOwn(t *testing.T) {

@@ -44,7 +44,7 @@ type FetcherConfig struct {
 	GiveUp  time.Duration // with a node that does not answer; default 4 s
 	Stall   time.Duration // without a byte that is due, a request is cut off; default 10 s
 	Idle    time.Duration // after which a request that wants nothing is ended; default 2 s
-	NoRoom  time.Duration // how long to wait for disk space; default 1 min
+	NoRoom  time.Duration // how long to wait for disk space; default 20 s: there may be room elsewhere
 	Log     *zap.Logger
 }
 
@@ -85,7 +85,7 @@ func NewFetcher(c FetcherConfig) (*Fetcher, error) {
 		c.Limit = NewLimit(maxTransfers)
 	}
 	for d, v := range map[*time.Duration]time.Duration{
-		&c.GiveUp: 4 * time.Second, &c.Stall: 10 * time.Second, &c.Idle: 2 * time.Second, &c.NoRoom: time.Minute} {
+		&c.GiveUp: 4 * time.Second, &c.Stall: 10 * time.Second, &c.Idle: 2 * time.Second, &c.NoRoom: 20 * time.Second} {
 		if *d == 0 {
 			*d = v
 		}

@@ -92,6 +92,8 @@ func Try(t testing.TB, job mapreduce.Job, o Options, lines ...string) (Result, e
 		splits = 2
 	}
 	switch {
+	case program.MapOnly:
+		reduces = 0
 	case reduces == 0:
 		reduces = 2
 	case reduces < 0:

@@ -39,6 +39,7 @@ func Run(t *testing.T, newStore func(t *testing.T) objectstore.Store) {
 		"upload refuses":          uploadRefuses,
 		"parts at once":           partsAtOnce,
 		"cancelled context":       cancelled,
+		"presigned URLs":          presigned,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
@@ -335,7 +336,9 @@ func invalidNames(t *testing.T, s objectstore.Store, bucket string) {
 	require.ErrorIs(t, err, objectstore.ErrInvalid)
 	_, err = s.Get(t.Context(), "A B", "x", 0, -1, "")
 	require.ErrorIs(t, err, objectstore.ErrInvalid)
-	require.ErrorIs(t, s.MakeBucket(t.Context(), "x"), objectstore.ErrInvalid)
+	for _, name := range []string{"x", "Capital", "under_score", "-hyphen"} {
+		require.ErrorIs(t, s.MakeBucket(t.Context(), name), objectstore.ErrInvalid, name)
+	}
 }
 
 func cancelled(t *testing.T, s objectstore.Store, bucket string) {

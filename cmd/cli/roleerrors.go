@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"connectrpc.com/connect"
+
+	"millrace/pkg/client"
+	"millrace/pkg/nodedir"
+	"millrace/pkg/security"
+	"millrace/worker"
+)
+
+// roleFault turns the error that ended a role, or kept it from starting, into what people can
+// do about it on this machine: there may be no cluster yet to ask.
+func roleFault(command, dir string, err error) error {
+	var f *fault
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	lines := strings.Split(err.Error(), "\n")
+	with := func(code int, next string, args ...any) error {
+		return &fault{lines: lines, next: fmt.Sprintf(next, args...), code: code}
+	}
+	switch {
+	case errors.Is(err, worker.ErrNotJoined):
+		return with(exitUsage, "on a machine with a context: millrace join-token create --role core (or task); it prints the command for here, with --join and --token")
+	case errors.Is(err, worker.ErrOtherNode):
+		return with(exitUsage, "name another folder: %s --dir DIR", command)
+	case errors.Is(err, nodedir.ErrInUse):
+		return with(exitUsage, "end the process that uses it (its pid: fuser %s), or name another folder: %s --dir DIR", filepath.Join(dir, "lock"), command)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return with(exitUsage, "end what has the port (ss -ltnup shows it), or choose others: %s --help", command)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return with(exitUsage, "name an address of this machine (ip addr lists them), or none: --listen :PORT")
+	case errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "listen "):
+		return with(exitUsage, "choose a port above 1023: --listen HOST:PORT")
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return with(exitFailed, "make room on the disk of %s (df -h %s), then start it again; nothing was lost", dir, dir)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), notMade(err):
+		return with(exitUsage, "name a folder that this user can write to: %s --dir DIR", command)
+	case errors.Is(err, security.ErrMalformedToken):
+		return with(exitUsage, "copy the token whole, or make one: millrace join-token create --role core (or task)")
+	case errors.Is(err, security.ErrUntrusted):
+		return with(exitUnreachable, "check that --join is the site that the token is of: millrace join-token create prints both")
+	case connect.CodeOf(err) == connect.CodeUnauthenticated, connect.CodeOf(err) == connect.CodePermissionDenied:
+		return with(exitUnreachable, "the token may have expired or been used up; make another: millrace join-token create --role core (or task)")
+	}
+	if p := client.Problems(err); p.GetNext() == "" && p.GetExitCode() == 0 && storeCode(err) == 0 {
+		return with(exitFailed, "what it logged above may say more; %s --help", command)
+	}
+	return err
+}
+
+// notMade says that a folder could not be made.
+func notMade(err error) bool {
+	var p *fs.PathError
+	return errors.As(err, &p) && p.Op == "mkdir"
+}

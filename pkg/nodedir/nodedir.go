@@ -1,0 +1,137 @@
+// Package nodedir owns the folder that a node keeps everything in: it belongs to one
+// process at a time, and a file in it is the old one or the new one, never half of it,
+// whatever happens meanwhile. What the files mean is their owner's business.
+package nodedir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrInUse is wrapped by Open's error if another process has the folder.
+var ErrInUse = errors.New("in use by another process")
+
+// Dir is a folder that is locked for this process.
+type Dir struct {
+	root string
+	lock *os.File
+}
+
+// Open makes the folder and the folders below it that are named, if need be, mode 0700, and
+// locks it until Close or the process's end.
+func Open(root string, below ...string) (*Dir, error) {
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("directory %s: %w", root, err)
+	}
+	d := &Dir{root: abs}
+	if err := os.MkdirAll(abs, 0o700); err != nil {
+		return nil, fmt.Errorf("directory %s: %w", abs, err)
+	}
+	if d.lock, err = os.OpenFile(d.Path("lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, fmt.Errorf("directory %s: %w", abs, err)
+	}
+	if err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrInUse
+		}
+		return nil, errors.Join(fmt.Errorf("directory %s: %w", abs, err), d.Close())
+	}
+	for _, b := range below {
+		if err := os.MkdirAll(d.Path(b), 0o700); err != nil {
+			return nil, errors.Join(fmt.Errorf("directory %s: %w", abs, err), d.Close())
+		}
+	}
+	return d, nil
+}
+
+// Close gives the lock back. The lock's file stays: removing it would race with the next owner.
+func (d *Dir) Close() error { return d.lock.Close() }
+
+// Path is a place in the folder.
+func (d *Dir) Path(elem ...string) string {
+	return filepath.Join(append([]string{d.root}, elem...)...)
+}
+
+// Write replaces a file, mode 0600.
+func (d *Dir) Write(data []byte, elem ...string) error { return WriteFile(d.Path(elem...), data) }
+
+// Read gives nil if there is no such file.
+func (d *Dir) Read(elem ...string) ([]byte, error) {
+	data, err := os.ReadFile(d.Path(elem...))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", d.Path(elem...), err)
+	}
+	return data, nil
+}
+
+// WriteJSON replaces a file by v's JSON.
+func (d *Dir) WriteJSON(v any, elem ...string) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", d.Path(elem...), err)
+	}
+	return d.Write(append(data, '\n'), elem...)
+}
+
+// ReadJSON says whether the file is there.
+func (d *Dir) ReadJSON(v any, elem ...string) (bool, error) {
+	data, err := d.Read(elem...)
+	if err != nil || data == nil {
+		return false, err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return false, fmt.Errorf("read %s: %w", d.Path(elem...), err)
+	}
+	return true, nil
+}
+
+// Remove deletes a file if it is there.
+func (d *Dir) Remove(elem ...string) error {
+	if err := os.Remove(d.Path(elem...)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", d.Path(elem...), err)
+	}
+	return nil
+}
+
+// WriteFile replaces a file, mode 0600, atomically and durably: once it returns, the
+// new content survives a crash; before, the old one does. Its folder must be there.
+func WriteFile(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// syncDir makes a rename in the folder durable.
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
