@@ -16,6 +16,7 @@ import (
 const (
 	maxReduces = 100_000
 	maxName    = 256 // bytes of a job's name or request id
+	minMemory  = 16 << 20
 )
 
 // Validate checks all that can be checked without a cluster or a store and returns every
@@ -64,8 +65,11 @@ func (v *verdict) numbers(s *api.JobSpec) {
 	if s.MaxAttempts < 1 {
 		v.wrong("max attempts %d: a task needs at least 1", s.MaxAttempts)
 	}
-	if s.MemoryBytes < 0 {
+	switch {
+	case s.MemoryBytes < 0:
 		v.wrong("memory %d: it cannot be negative", s.MemoryBytes)
+	case s.MemoryBytes > 0 && s.MemoryBytes < minMemory:
+		v.wrong("memory %d: an attempt needs at least 16MiB, program included (1g is one gibibyte)", s.MemoryBytes)
 	}
 	if s.TimeoutMs < 0 {
 		v.wrong("timeout %d ms: it cannot be negative", s.TimeoutMs)

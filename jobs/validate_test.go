@@ -86,6 +86,7 @@ func TestValidateNamesTheMistake(t *testing.T) {
 		"reduces of none": {func(s *api.JobSpec) { s.Reduces, s.MapOnly = proto.Int32(2), true }, "wordcount has no reducer"},
 		"split size":      {func(s *api.JobSpec) { s.SplitSize = -1 }, "split size -1"},
 		"max attempts":    {func(s *api.JobSpec) { s.MaxAttempts = -2 }, "max attempts -2"},
+		"little memory":   {func(s *api.JobSpec) { s.MemoryBytes = 1 }, "at least 16MiB"},
 		"memory":          {func(s *api.JobSpec) { s.MemoryBytes = -5 }, "memory -5"},
 		"timeout":         {func(s *api.JobSpec) { s.TimeoutMs = -1 }, "timeout -1"},
 		"input format":    {func(s *api.JobSpec) { s.InputFormat = "texte" }, `"texte": there is text (did you mean text?)`},

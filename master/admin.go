@@ -22,7 +22,7 @@ func (m *Master) writeAdmin() error {
 		return err
 	}
 	var admin client.Context
-	found, err := m.dir.readJSON(&admin, "admin.json")
+	found, err := m.dir.ReadJSON(&admin, "admin.json")
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (m *Master) writeAdmin() error {
 	if found && slices.Equal(old.Servers, admin.Servers) && old.S3 != nil && *old.S3 == *s3 && old.Certificate == admin.Certificate {
 		return nil
 	}
-	return client.WriteContext(m.dir.path("admin.json"), &admin)
+	return client.WriteContext(m.dir.Path("admin.json"), &admin)
 }
 
 // stale says that a credential has to be made anew.
@@ -70,7 +70,7 @@ func (m *Master) renewSelf() error {
 		return fmt.Errorf("renew certificate: %w", err)
 	}
 	m.log.Info("this master's certificate was renewed: it is used from the next start on")
-	return m.dir.write(cert, "pki", "cert.pem")
+	return m.dir.Write(cert, "pki", "cert.pem")
 }
 
 func (m *Master) issueAdmin() (security.Credential, error) {

@@ -38,7 +38,7 @@ type nodeFile struct {
 // that was cut short left no node.json: it begins anew.
 func (d *directory) identity(c Config) (*identity, error) {
 	id := &identity{}
-	known, err := d.readJSON(&id.nodeFile, "node.json")
+	known, err := d.ReadJSON(&id.nodeFile, "node.json")
 	if err != nil {
 		return nil, err
 	}
@@ -49,13 +49,13 @@ func (d *directory) identity(c Config) (*identity, error) {
 		return d.first(c)
 	}
 	if id.Role != state.RoleMaster {
-		return nil, fmt.Errorf("directory %s belongs to a %s node", d.root, strings.ToLower(id.Role))
+		return nil, fmt.Errorf("directory %s belongs to a %s node", d.Path(), strings.ToLower(id.Role))
 	}
 	if err := d.readSecrets(id); err != nil {
 		return nil, err
 	}
 	var g state.CreateSite
-	if found, err := d.readJSON(&g, "genesis.json"); err != nil {
+	if found, err := d.ReadJSON(&g, "genesis.json"); err != nil {
 		return nil, err
 	} else if found {
 		id.genesis = &g
@@ -65,17 +65,17 @@ func (d *directory) identity(c Config) (*identity, error) {
 
 // refuseLeftovers keeps a log whose node.json was lost from being taken for a new site.
 func (d *directory) refuseLeftovers() error {
-	if _, err := os.Stat(d.path("raft", logFile)); err == nil {
-		return fmt.Errorf("directory %s has a log but no node.json: it is damaged; restore node.json, or give an empty directory", d.root)
+	if _, err := os.Stat(d.Path("raft", logFile)); err == nil {
+		return fmt.Errorf("directory %s has a log but no node.json: it is damaged; restore node.json, or give an empty directory", d.Path())
 	}
 	return nil
 }
 
 func (d *directory) readSecrets(id *identity) error {
 	read := func(into *[]byte, elem ...string) error {
-		data, err := os.ReadFile(d.path(elem...))
+		data, err := os.ReadFile(d.Path(elem...))
 		if err != nil {
-			return fmt.Errorf("read %s: %w", d.path(elem...), err)
+			return fmt.Errorf("read %s: %w", d.Path(elem...), err)
 		}
 		*into = data
 		return nil
@@ -88,11 +88,11 @@ func (d *directory) readSecrets(id *identity) error {
 		return err
 	}
 	if err := decodeHex(id.seal[:], seal); err != nil {
-		return fmt.Errorf("read %s: %w", d.path("seal.key"), err)
+		return fmt.Errorf("read %s: %w", d.Path("seal.key"), err)
 	}
 	id.gossipKey = make([]byte, 32)
 	if err := decodeHex(id.gossipKey, gossip); err != nil {
-		return fmt.Errorf("read %s: %w", d.path("gossip.key"), err)
+		return fmt.Errorf("read %s: %w", d.Path("gossip.key"), err)
 	}
 	return nil
 }
@@ -145,13 +145,13 @@ func (d *directory) first(c Config) (*identity, error) {
 		return nil, err
 	}
 	return id, errors.Join(
-		d.write([]byte(hex.EncodeToString(id.seal[:])+"\n"), "seal.key"),
-		d.write([]byte(hex.EncodeToString(id.gossipKey)+"\n"), "gossip.key"),
-		d.write(id.credential.CAPEM, "pki", "ca.pem"),
-		d.write(id.credential.KeyPEM, "pki", "key.pem"),
-		d.write(id.credential.CertPEM, "pki", "cert.pem"),
-		d.writeJSON(id.genesis, "genesis.json"),
-		d.writeJSON(id.nodeFile, "node.json"),
+		d.Write([]byte(hex.EncodeToString(id.seal[:])+"\n"), "seal.key"),
+		d.Write([]byte(hex.EncodeToString(id.gossipKey)+"\n"), "gossip.key"),
+		d.Write(id.credential.CAPEM, "pki", "ca.pem"),
+		d.Write(id.credential.KeyPEM, "pki", "key.pem"),
+		d.Write(id.credential.CertPEM, "pki", "cert.pem"),
+		d.WriteJSON(id.genesis, "genesis.json"),
+		d.WriteJSON(id.nodeFile, "node.json"),
 	)
 }
 

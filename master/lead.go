@@ -111,7 +111,7 @@ func (m *Master) settle(ctx context.Context) error {
 			}
 			m.log.Info("site made", zap.String("site", g.Site.ID))
 		}
-		if err := m.dir.remove("genesis.json"); err != nil {
+		if err := m.dir.Remove("genesis.json"); err != nil {
 			return err
 		}
 		m.id.genesis = nil

@@ -155,7 +155,7 @@ func (m *Master) Open(ctx context.Context) (err error) {
 	if m.dir, err = openDirectory(m.cfg.Dir); err != nil {
 		return err
 	}
-	m.onClose(m.dir.close)
+	m.onClose(m.dir.Close)
 	listener, err := listen(ctx, "API", m.cfg.Listen)
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (m *Master) onClose(f func() error) { m.closers = append(m.closers, f) }
 
 func (m *Master) openRaft(ctx context.Context) (err error) {
 	if m.raft, err = openRaft(ctx, raftConfig{
-		id: raft.ServerID(m.id.ID), dir: m.dir.path("raft"), listen: m.cfg.RaftListen, advertise: m.cfg.Advertise,
+		id: raft.ServerID(m.id.ID), dir: m.dir.Path("raft"), listen: m.cfg.RaftListen, advertise: m.cfg.Advertise,
 		credential: m.id.credential, first: m.id.genesis != nil, fsm: fsm.New(m.store, m.log), log: m.log,
 	}); err != nil {
 		return err
@@ -222,7 +222,7 @@ func (m *Master) openGossip(ctx context.Context) (err error) {
 func (m *Master) openServer(listener net.Listener) (err error) {
 	if m.server, err = server.New(server.Config{
 		NodeID: m.id.ID, Version: m.cfg.Version, View: m.store.View, Log: logged{m.entries}, Stores: m.stores,
-		Cluster: &masters{m}, Seal: m.id.seal, Credential: m.id.credential, TempDir: m.dir.path("tmp"), Logger: m.cfg.Log,
+		Cluster: &masters{m}, Seal: m.id.seal, Credential: m.id.credential, TempDir: m.dir.Path("tmp"), Logger: m.cfg.Log,
 	}); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func openMaster(t *testing.T, c Config) *Master {
 // admin is a client with the administrator's context.
 func admin(t *testing.T, m *Master) *client.Client {
 	t.Helper()
-	c, err := client.ReadContext(m.dir.path("admin.json"))
+	c, err := client.ReadContext(m.dir.Path("admin.json"))
 	require.NoError(t, err)
 	require.Equal(t, []string{m.Address()}, c.Servers)
 	cl, err := client.New(client.Config{Servers: c.Servers, Credential: c.Credential()})
@@ -131,14 +131,14 @@ func TestADirectoryHasOneMaster(t *testing.T) {
 	m := openMaster(t, c)
 	other, err := New(c)
 	require.NoError(t, err)
-	require.ErrorContains(t, other.Open(t.Context()), "in use by another master process")
+	require.ErrorContains(t, other.Open(t.Context()), "in use by another process")
 	require.NoError(t, other.Close())
 
 	c.Dir, c.Listen = t.TempDir(), m.http.Addr
 	c.Listen = m.Address()[len("https://"):]
 	other, err = New(c)
 	require.NoError(t, err)
-	require.ErrorContains(t, other.Open(t.Context()), "is in use by another process")
+	require.ErrorContains(t, other.Open(t.Context()), "in use by another process")
 	require.NoError(t, other.Close())
 }
 

@@ -82,5 +82,5 @@ func (w *Worker) mastersAt(masters, peers []string) error {
 		return err
 	}
 	w.id.Masters, w.id.GossipPeers = masters, peers
-	return w.dir.writeJSON(w.id.nodeFile, "node.json")
+	return w.dir.WriteJSON(w.id.nodeFile, "node.json")
 }

@@ -52,7 +52,7 @@ var ErrOtherNode = errors.New("the directory is another node's")
 // node's own site is not needed any more, and no mistake: start scripts have it in them.
 func (w *Worker) identify(ctx context.Context) (*identity, error) {
 	id := &identity{}
-	known, err := w.dir.readJSON(&id.nodeFile, "node.json")
+	known, err := w.dir.ReadJSON(&id.nodeFile, "node.json")
 	if err != nil {
 		return nil, err
 	}
@@ -60,15 +60,15 @@ func (w *Worker) identify(ctx context.Context) (*identity, error) {
 		return w.join(ctx)
 	}
 	if id.Role == "MASTER" {
-		return nil, fmt.Errorf("%w: %s belongs to a master", ErrOtherNode, w.dir.root)
+		return nil, fmt.Errorf("%w: %s belongs to a master", ErrOtherNode, w.dir.Path())
 	}
 	for name, into := range map[string]*[]byte{"node.key": &id.credential.KeyPEM, "node.crt": &id.credential.CertPEM,
 		"ca.crt": &id.credential.CAPEM, "gossip.key": &id.gossipKey} {
-		if *into, err = w.dir.read("pki", name); err != nil {
+		if *into, err = w.dir.Read("pki", name); err != nil {
 			return nil, err
 		}
 		if *into == nil {
-			return nil, fmt.Errorf("%w: %s is damaged: pki/%s is missing; remove it and join again", ErrOtherNode, w.dir.root, name)
+			return nil, fmt.Errorf("%w: %s is damaged: pki/%s is missing; remove it and join again", ErrOtherNode, w.dir.Path(), name)
 		}
 	}
 	return id, w.sameSite(id)
@@ -85,11 +85,11 @@ func (w *Worker) sameSite(id *identity) error {
 	}
 	own, err := security.NewToken(id.credential.CAPEM) // for its hash of the CA
 	if err != nil {
-		return fmt.Errorf("read %s: %w", w.dir.path("pki", "ca.crt"), err)
+		return fmt.Errorf("read %s: %w", w.dir.Path("pki", "ca.crt"), err)
 	}
 	if token.CAHash != own.CAHash {
 		return fmt.Errorf("%w: %s is that of node %s of site %s (%s), and the token is of another site",
-			ErrOtherNode, w.dir.root, id.ID, id.Site, strings.Join(id.Masters, ", "))
+			ErrOtherNode, w.dir.Path(), id.ID, id.Site, strings.Join(id.Masters, ", "))
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func (w *Worker) join(ctx context.Context) (*identity, error) {
 		missing = append(missing, "a master to join")
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("directory %s holds no identity yet: %w; missing: %s", w.dir.root, ErrNotJoined, strings.Join(missing, ", "))
+		return nil, fmt.Errorf("directory %s holds no identity yet: %w; missing: %s", w.dir.Path(), ErrNotJoined, strings.Join(missing, ", "))
 	}
 	id, key, csr, err := w.key()
 	if err != nil {
@@ -135,20 +135,20 @@ func (w *Worker) keep(id *identity) error {
 		name string
 		data []byte
 	}{{"node.crt", id.credential.CertPEM}, {"ca.crt", id.credential.CAPEM}, {"gossip.key", id.gossipKey}} {
-		if err := w.dir.write(f.data, "pki", f.name); err != nil {
+		if err := w.dir.Write(f.data, "pki", f.name); err != nil {
 			return err
 		}
 	}
-	return w.dir.writeJSON(id.nodeFile, "node.json")
+	return w.dir.WriteJSON(id.nodeFile, "node.json")
 }
 
 // key reads or makes the node's id and key.
 func (w *Worker) key() (id string, keyPEM, csr []byte, err error) {
-	name, err := w.dir.read("pki", "node.id")
+	name, err := w.dir.Read("pki", "node.id")
 	if err != nil {
 		return "", nil, nil, err
 	}
-	keyPEM, err = w.dir.read("pki", "node.key")
+	keyPEM, err = w.dir.Read("pki", "node.key")
 	if err != nil {
 		return "", nil, nil, err
 	}
@@ -164,10 +164,10 @@ func (w *Worker) key() (id string, keyPEM, csr []byte, err error) {
 		return "", nil, nil, err
 	}
 	id = "i-" + hex.EncodeToString(b)[:17]
-	if err := w.dir.write(keyPEM, "pki", "node.key"); err != nil {
+	if err := w.dir.Write(keyPEM, "pki", "node.key"); err != nil {
 		return "", nil, nil, err
 	}
-	return id, keyPEM, csr, w.dir.write([]byte(id), "pki", "node.id")
+	return id, keyPEM, csr, w.dir.Write([]byte(id), "pki", "node.id")
 }
 
 // joinUntilAnswered repeats while no master answers: machines start in any order.

@@ -39,7 +39,7 @@ func (w *Worker) begin(t *task) {
 	w.tasks.Go(func() {
 		log := w.log.With(zap.String("job", t.lease.Job), zap.String("attempt", t.lease.Attempt))
 		log.Debug("attempt starts")
-		r := &runner{w: w, t: t, l: t.lease, dir: w.dir.path("attempts", t.lease.Attempt), gone: make(chan struct{})}
+		r := &runner{w: w, t: t, l: t.lease, dir: w.dir.Path("attempts", t.lease.Attempt), gone: make(chan struct{})}
 		report := r.run()
 		if f := report.Result.Failure; f != nil {
 			log.Info("attempt ended", zap.String("failure", f.Kind.String()), zap.String("message", f.Message))
@@ -206,7 +206,7 @@ func (r *runner) awaitRoom() error {
 		case free > 0:
 			return nil
 		case time.Now().After(late):
-			return fmt.Errorf("the node's disk is full: %s", r.w.dir.root)
+			return fmt.Errorf("the node's disk is full: %s", r.w.dir.Path())
 		}
 		if !sleep(r.t.ctx, roomRetry) {
 			return r.t.ctx.Err()

@@ -206,7 +206,7 @@ func (w *Worker) welcome(m *api.SessionWelcome) error {
 		return fmt.Errorf("%w: %d, after %d", errOldTerm, m.Term, highest)
 	}
 	if m.Term > highest {
-		if err := w.dir.write([]byte(strconv.FormatUint(m.Term, 10)), "term"); err != nil {
+		if err := w.dir.Write([]byte(strconv.FormatUint(m.Term, 10)), "term"); err != nil {
 			return err
 		}
 		w.term.Store(m.Term)
@@ -222,7 +222,7 @@ func (w *Worker) welcome(m *api.SessionWelcome) error {
 }
 
 func (w *Worker) hello() *api.WorkerHello {
-	total, free, err := diskSpace(w.dir.root)
+	total, free, err := diskSpace(w.dir.Path())
 	if err != nil {
 		w.log.Warn("disk space", zap.Error(err))
 	}
@@ -234,7 +234,7 @@ func (w *Worker) hello() *api.WorkerHello {
 }
 
 func (w *Worker) diskFree() int64 {
-	_, free, err := diskSpace(w.dir.root)
+	_, free, err := diskSpace(w.dir.Path())
 	if err != nil {
 		w.log.Debug("disk space", zap.Error(err))
 	}

@@ -26,6 +26,7 @@ import (
 	"millrace/pkg/api"
 	"millrace/pkg/client"
 	"millrace/pkg/membership"
+	"millrace/pkg/nodedir"
 	"millrace/pkg/objectstore"
 	"millrace/pkg/security"
 	"millrace/worker/attempt"
@@ -62,7 +63,7 @@ type Worker struct {
 	cfg Config
 	log *zap.Logger
 
-	dir         *directory
+	dir         *nodedir.Dir
 	id          *identity
 	incarnation string
 	pid         int
@@ -149,7 +150,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	if w.dir, err = openDirectory(w.cfg.Dir); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.dir.close()) }()
+	defer func() { err = errors.Join(err, w.dir.Close()) }()
 	if err := w.readTerm(); err != nil {
 		return err
 	}
@@ -196,23 +197,23 @@ func (w *Worker) assemble(bound net.Addr) (err error) {
 	w.dial = func(ctx context.Context) (stream, error) { return w.client.Load().Session(ctx) }
 	w.clients = newNodeClients(w.id.credential)
 	w.site = &site{open: w.openStore}
-	w.logs = attempt.NewLogs(w.dir.path("logs"), 0)
-	w.uploads = newUploads(w.dir.path("logs"), w.logs, w.site, w.log)
+	w.logs = attempt.NewLogs(w.dir.Path("logs"), 0)
+	w.uploads = newUploads(w.dir.Path("logs"), w.logs, w.site, w.log)
 	if err := w.uploads.find(); err != nil {
 		return fmt.Errorf("logs: %w", err)
 	}
-	w.programs = programs.New(w.dir.path("programs"))
+	w.programs = programs.New(w.dir.Path("programs"))
 	if err := w.programs.Open(); err != nil {
 		return err
 	}
-	w.segments = shuffle.NewStore(w.dir.path("segments"))
+	w.segments = shuffle.NewStore(w.dir.Path("segments"))
 	if err := w.segments.Open(); err != nil {
 		return err
 	}
 	w.fetches = shuffle.NewLimit(fetchesAtOnce)
 	w.reduces = newReduces()
 	w.slots = newSlots(w.cfg.Slots, w.begin)
-	w.pool, err = attempt.New(attempt.Config{Dir: w.dir.path("attempts"), Executable: w.cfg.Executable, Args: w.cfg.Arguments, Logs: w.logs, Log: w.log})
+	w.pool, err = attempt.New(attempt.Config{Dir: w.dir.Path("attempts"), Executable: w.cfg.Executable, Args: w.cfg.Arguments, Logs: w.logs, Log: w.log})
 	if err != nil {
 		return err
 	}
@@ -284,13 +285,13 @@ func (w *Worker) settle(grace time.Duration) {
 }
 
 func (w *Worker) readTerm() error {
-	data, err := w.dir.read("term")
+	data, err := w.dir.Read("term")
 	if err != nil || data == nil {
 		return err
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", w.dir.path("term"), err)
+		return fmt.Errorf("read %s: %w", w.dir.Path("term"), err)
 	}
 	w.term.Store(n)
 	return nil

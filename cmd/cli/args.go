@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/agnivade/levenshtein"
 	"github.com/urfave/cli/v2"
@@ -138,6 +141,10 @@ func (p *parser) unknownCommand(word string) error {
 func (p *parser) flag() error {
 	word := p.words[0]
 	name, value, given := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(word, "-"), "-"), "=")
+	if word == "--version" && p.inv.command() == nil {
+		p.inv.path, p.words = append(p.inv.path, find(p.commands, "version")), p.words[1:]
+		return nil
+	}
 	if name == "help" || name == "h" {
 		p.inv.help, p.words = true, p.words[1:]
 		return nil
@@ -166,8 +173,42 @@ func (p *parser) flag() error {
 		value, given = p.words[0], true
 		p.words = p.words[1:]
 	}
+	if given {
+		if wrong := misfit(f, value); wrong != "" {
+			return usagef(p.inv.name()+" --help", "%s %s: %s", flagWord(name), shown(value), wrong)
+		}
+	}
 	p.add(f, global, value, given)
 	return nil
+}
+
+// misfit says what is wrong with a flag's value, "" if nothing.
+func misfit(f cli.Flag, value string) string {
+	switch f.(type) {
+	case *cli.BoolFlag:
+		if _, err := strconv.ParseBool(value); err != nil {
+			return "it takes no value, or true or false"
+		}
+	case *cli.IntFlag:
+		if _, err := strconv.ParseInt(value, 0, 64); errors.Is(err, strconv.ErrRange) {
+			return "out of range"
+		} else if err != nil {
+			return "not a whole number"
+		}
+	case *cli.DurationFlag:
+		if _, err := time.ParseDuration(value); err != nil {
+			return "write it like 90s or 5m"
+		}
+	}
+	return ""
+}
+
+// shown is a value in a message: quoted if it would not be seen otherwise.
+func shown(value string) string {
+	if value == "" || value != strings.TrimSpace(clean(value)) {
+		return strconv.Quote(value)
+	}
+	return value
 }
 
 func (p *parser) add(f cli.Flag, global bool, value string, given bool) {
@@ -187,6 +228,9 @@ func (p *parser) short(word string) (bool, error) {
 	letters := strings.TrimPrefix(word, "-")
 	if first, global := p.find(letters[:1]); first != nil && takesValue(first) {
 		p.words = p.words[1:]
+		if wrong := misfit(first, letters[1:]); wrong != "" {
+			return true, usagef(p.inv.name()+" --help", "-%s %s: %s", letters[:1], shown(letters[1:]), wrong)
+		}
 		p.add(first, global, letters[1:], true)
 		return true, nil
 	}
@@ -230,17 +274,29 @@ func (p *parser) find(name string) (f cli.Flag, global bool) {
 }
 
 func (p *parser) unknownFlag(word, name string) error {
+	flags := p.globals
+	if c := p.inv.command(); c != nil {
+		flags = slices.Concat(flags, c.Flags)
+	}
 	var names []string
-	for _, f := range p.globals {
+	for _, f := range flags {
 		names = append(names, f.Names()...)
 	}
-	if c := p.inv.command(); c != nil {
-		for _, f := range c.Flags {
-			names = append(names, f.Names()...)
+	_, value, given := strings.Cut(word, "=")
+	if !given && len(p.words) > 1 && !strings.HasPrefix(p.words[1], "-") {
+		value, given = p.words[1], true
+	}
+	// Of flags that are equally near, one that takes just such a value was meant: --reduce 2 is --reduces.
+	fits := func(name string) bool {
+		f, _ := p.find(name)
+		switch f.(type) {
+		case *cli.IntFlag, *cli.DurationFlag:
+			return given && misfit(f, value) == ""
 		}
+		return false
 	}
 	what := p.inv.name()
-	if near := nearest(name, names); near != "" {
+	if near := nearestFitting(name, names, fits); near != "" {
 		return usagef(fmt.Sprintf("%s %s  (was that meant?)", what, flagWord(near)), "%s has no flag %s", what, word)
 	}
 	return usagef(what+" --help", "%s has no flag %s", what, word)
@@ -269,6 +325,11 @@ func find(commands []*cli.Command, name string) *cli.Command {
 
 // nearest is the known word that was probably meant, or "".
 func nearest(word string, known []string) string {
+	return nearestFitting(word, known, func(string) bool { return false })
+}
+
+// nearestFitting is nearest, where of equally near words one that fits is taken, then the shorter one.
+func nearestFitting(word string, known []string, fits func(string) bool) string {
 	best, bestDistance := "", max(2, len(word)/3)+1
 	for _, k := range known {
 		d := levenshtein.ComputeDistance(word, k)
@@ -278,7 +339,11 @@ func nearest(word string, known []string) string {
 		if len(word) >= 3 && strings.HasPrefix(k, word) {
 			d = 1
 		}
-		if d < bestDistance {
+		better := d < bestDistance
+		if d == bestDistance && best != "" {
+			better = fits(k) && !fits(best) || fits(k) == fits(best) && len(k) < len(best)
+		}
+		if better {
 			best, bestDistance = k, d
 		}
 	}

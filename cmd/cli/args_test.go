@@ -33,6 +33,8 @@ func TestFlagsWorkBeforeAndAfterArguments(t *testing.T) {
 		{"join-token rm x", "millrace join-token revoke -- x"},
 		{"job submit --mapper -x", "millrace job submit --mapper=-x --"},
 		{"fs rm -- -strange", "millrace fs rm -- -strange"},
+		{"--version", "millrace version --"},
+		{"--json --version", "millrace --json version --"},
 		{"job list --json=true", "millrace --json=true job list --"},
 	} {
 		a := testApp()
@@ -60,6 +62,15 @@ func TestMistakesSuggestWhatWasMeant(t *testing.T) {
 		{"fs ls -x", "has no flag -x", "--help"},
 		{"job submit --input", "flag --input needs a value", "--help"},
 		{"job submit --input --output s3://xyz/", "flag --input needs a value", "--help"},
+		{"run wordcount a b --reduce 2", "has no flag --reduce", "--reduces "},
+		{"run wordcount a b --reduce=2", "has no flag --reduce", "--reduces "},
+		{"run wordcount a b --reduce cat", "has no flag --reduce", "--reduce"},
+		{"run wordcount a b --timeout 5", "--timeout 5: write it like 90s or 5m", "--help"},
+		{"run wordcount a b --reduces two", "--reduces two: not a whole number", "--help"},
+		{"run wordcount a b --reduces 99999999999999999999", "out of range", "--help"},
+		{"run wordcount a b --wait=often", "has no flag --wait", "--help"},
+		{"run wordcount a b --local=often", "--local often: it takes no value", "--help"},
+		{"run wordcount a b --priority=", `--priority "": not a whole number`, "--help"},
 		{"init", `unknown command "init"`, "--help"},
 		{"job -- x", `unknown command "job x"`, "--help"},
 	} {

@@ -63,7 +63,11 @@ func clusterShow(c *call) error {
 	}
 	v := view.OfCluster(resp.Msg)
 	return c.print(v, func(w io.Writer) {
-		fmt.Fprintf(w, "cluster %s (%s) is %s\n", clean(v.Name), v.ID, v.State)
+		state := v.State
+		if state == "WAITING" {
+			state += " (idle: no job runs)"
+		}
+		fmt.Fprintf(w, "cluster %s (%s) is %s\n", clean(v.Name), v.ID, state)
 		for _, p := range v.Problems {
 			fmt.Fprintf(w, "problem: %s\n", clean(p))
 		}
@@ -79,6 +83,6 @@ func clusterShow(c *call) error {
 			t.row("  "+g.Role, g.ID, fmt.Sprintf("%d running", g.Running), fmt.Sprintf("target %d", g.Target))
 		}
 		t.flush()
-		fmt.Fprintf(w, "  slots: %d of %d in use, %d tasks queued\n", v.Slots.Running, v.Slots.Total, v.QueuedTasks)
+		fmt.Fprintf(w, "  slots: %d of %d in use, %s queued\n", v.Slots.Running, v.Slots.Total, plural(int(v.QueuedTasks), "task"))
 	})
 }

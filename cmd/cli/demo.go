@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"connectrpc.com/connect"
@@ -43,6 +45,11 @@ type demoView struct {
 }
 
 func demo(c *call) (err error) {
+	// A second Ctrl-C must not end this process before everything is gone: that takes
+	// seconds at most. While a handler stays, the default one does not come back.
+	impatient := make(chan os.Signal, 1)
+	signal.Notify(impatient, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(impatient)
 	dir, err := os.MkdirTemp("", "millrace-demo-")
 	if err != nil {
 		return err

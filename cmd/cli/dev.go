@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"millrace/cmd/cli/devcluster"
 	"millrace/cmd/cli/s3source"
 	"millrace/pkg/client"
+	"millrace/pkg/objectstore"
 )
 
 func (a *app) devCommand() *cli.Command {
@@ -114,8 +117,14 @@ func openCluster(ctx context.Context, cluster *devcluster.Cluster) error {
 		return nil
 	case errors.Is(err, devcluster.ErrInUse):
 		return usagef("use that one, end it, or choose another folder: millrace dev --dir DIR --context NAME", "%s", err)
+	case errors.Is(err, devcluster.ErrStore):
+		return usagef("add --s3 URL (and the store's keys), or choose another folder: millrace dev --dir DIR --context NAME", "%s", err)
 	case ctx.Err() != nil:
 		return context.Canceled
+	case errors.Is(err, objectstore.ErrDenied):
+		return faultf(exitUnreachable, "check the key: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --s3-access-key and --s3-secret-key", "%s: %s", cluster.S3().Endpoint, err)
+	case errors.Is(err, objectstore.ErrUnreachable):
+		return faultf(exitUnreachable, "check --s3, and that the object store runs", "%s: %s", cluster.S3().Endpoint, err)
 	}
 	// With what may be wrong with the folder itself there are no logs yet.
 	var f *fault
@@ -125,10 +134,24 @@ func openCluster(ctx context.Context, cluster *devcluster.Cluster) error {
 	return faultf(exitFailed, "look into the logs: "+filepath.Join(cluster.Dir(), "logs"), "the cluster did not start: %s", err)
 }
 
+// answers says whether somebody listens at one of the URLs.
+func answers(servers []string) bool {
+	for _, s := range servers {
+		if conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s, "https://"), time.Second); err == nil {
+			conn.Close()
+			return true
+		}
+	}
+	return false
+}
+
 // keepContext writes how to reach the cluster, and makes that the current context.
 func (c *call) keepContext(name string, cluster *devcluster.Cluster) error {
 	ctx := *cluster.Context()
 	ctx.Name = name
+	if old, err := client.LoadContext(c.millraceHome(), name); err == nil && !slices.Equal(old.Servers, ctx.Servers) && answers(old.Servers) {
+		c.sayer()("context %s was of another cluster, which still runs at %s; it is of this one now (--context NAME keeps both)", name, strings.Join(old.Servers, ", "))
+	}
 	if err := client.SaveContext(c.millraceHome(), &ctx); err != nil {
 		return usagef("millrace dev --context NAME", "%s", strings.TrimPrefix(err.Error(), "save "))
 	}

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 
@@ -41,14 +43,11 @@ func (s silent) Error() string { return fmt.Sprintf("exit code %d", s.code) }
 // errTimedOut is the cause of what --timeout ended.
 var errTimedOut = errors.New("timed out")
 
-// explain turns any error into a fault.
+// explain turns any error into a fault. Its next is empty if the error has no advice of its own.
 func explain(ctx context.Context, err error) *fault {
 	var f *fault
 	if errors.As(err, &f) {
 		out := *f
-		if out.next == "" {
-			out.next = defaultNext(out.code)
-		}
 		return &out
 	}
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || connect.CodeOf(err) == connect.CodeCanceled) {
@@ -65,10 +64,21 @@ func explain(ctx context.Context, err error) *fault {
 	if errors.Is(err, errTimedOut) {
 		out.code = exitTimeout
 	}
-	if out.next == "" {
-		out.next = defaultNext(out.code)
+	if out.next == "" && out.code == exitFailed {
+		out.next = systemNext(err)
 	}
 	return out
+}
+
+// systemNext is what to do about an error of this machine, "" for others.
+func systemNext(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room where it was to be written, then repeat the command"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return "check the permissions there, then repeat the command"
+	}
+	return ""
 }
 
 // storeCode is the exit code of an object store's error, 0 for others.
@@ -89,23 +99,44 @@ func storeNext(err error, code int) string {
 	if errors.Is(err, objectstore.ErrUnreachable) {
 		return "check that the object store is up and its URL is right: millrace context show"
 	}
-	return defaultNext(code)
+	return ""
 }
 
-func defaultNext(code int) string {
+// advice is what to do about an error that says nothing of it itself: it is of the command that failed.
+func (a *app) advice(code int) string {
+	noun, verb := "", ""
+	if len(a.inv.path) > 0 {
+		noun, verb = a.inv.path[0].Name, a.inv.command().Name
+	}
 	switch code {
 	case exitUsage:
-		return "millrace --help"
+		return a.inv.name() + " --help"
 	case exitUnreachable:
 		return "check that the cluster and the store are up (millrace status), then repeat the command; nothing was lost"
 	case exitNotFound:
+		switch noun {
+		case "job", "results", "run":
+			return "millrace job list"
+		case "node", "cluster", "context", "join-token":
+			return "millrace " + noun + " list"
+		case "fs":
+			return "millrace fs ls"
+		}
 		return "check the name: millrace job list, millrace node list, millrace fs ls"
 	case exitTimeout:
 		return "repeat with a longer --timeout"
 	case exitInterrupted:
 		return "run it again when you are ready"
 	}
-	return "millrace status says how the cluster is"
+	switch {
+	case noun == "job" && len(a.inv.args) == 1 && verb != "submit" && verb != "show":
+		return "millrace job show " + a.inv.args[0]
+	case noun == "join-token":
+		return "millrace join-token list"
+	case a.conn != nil:
+		return "millrace status says how the cluster is"
+	}
+	return "mend that, then repeat the command"
 }
 
 // errorView is an error as JSON.
@@ -123,6 +154,9 @@ func (a *app) report(ctx context.Context, err error) int {
 		return s.code
 	}
 	f := explain(ctx, err)
+	if f.next == "" {
+		f.next = a.advice(f.code)
+	}
 	var lines []string
 	for _, l := range f.lines {
 		for one := range strings.SplitSeq(strings.TrimSpace(l), "\n") {

@@ -29,6 +29,9 @@ type fakeMaster struct {
 	nodes     []*api.Node
 	tokens    []*api.CreateJoinTokenRequest
 	uploaded  map[string][]byte
+	listed    []*api.JoinToken
+	cluster   *api.Cluster
+	cancelErr error
 	hang      bool // WatchJob goes on for ever after the first state
 }
 
@@ -82,10 +85,25 @@ func (f *fakeMaster) WatchJob(ctx context.Context, r *connect.Request[api.GetJob
 
 func (f *fakeMaster) CancelJob(_ context.Context, r *connect.Request[api.CancelJobRequest]) (*connect.Response[api.Job], error) {
 	j, err := f.find(r.Msg.GetJob())
+	if err == nil {
+		err = f.cancelErr
+	}
 	if err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(j), nil
+}
+
+func (f *fakeMaster) GetCluster(context.Context, *connect.Request[api.GetClusterRequest]) (*connect.Response[api.Cluster], error) {
+	return connect.NewResponse(f.cluster), nil
+}
+
+func (f *fakeMaster) ListJoinTokens(context.Context, *connect.Request[api.ListJoinTokensRequest]) (*connect.Response[api.ListJoinTokensResponse], error) {
+	return connect.NewResponse(&api.ListJoinTokensResponse{Tokens: f.listed}), nil
+}
+
+func (f *fakeMaster) RevokeJoinToken(_ context.Context, r *connect.Request[api.RevokeJoinTokenRequest]) (*connect.Response[api.RevokeJoinTokenResponse], error) {
+	return nil, problem(connect.CodeNotFound, "join token "+r.Msg.GetId()+": not found", "", 4)
 }
 
 func (f *fakeMaster) ListNodes(context.Context, *connect.Request[api.ListNodesRequest]) (*connect.Response[api.ListNodesResponse], error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -36,9 +37,20 @@ func (c *call) follow(ctx context.Context, conn *connection, job string) (view.J
 // interrupted says, after Ctrl-C, that the job goes on and how to follow or stop it.
 func (c *call) interrupted(ctx context.Context, id string, err error) error {
 	if ctx.Err() == nil || id == "" {
-		return err
+		return lost(ctx, id, err)
 	}
 	return faultf(exitInterrupted, fmt.Sprintf("millrace job wait %s follows it, millrace job cancel %s stops it", id, id), "interrupted; job %s goes on", id)
+}
+
+// lost says, when the cluster does not answer any more, that the job goes on without this command.
+func lost(ctx context.Context, id string, err error) error {
+	f := explain(ctx, err)
+	if f.code != exitUnreachable || id == "" {
+		return err
+	}
+	f.lines = append(f.lines, fmt.Sprintf("job %s was submitted: it goes on, or will, when the cluster is back", id))
+	f.next = "millrace job wait " + id
+	return f
 }
 
 // followAndPrint waits for a job that was just submitted, prints it, and turns its end into an exit code.
@@ -59,11 +71,15 @@ func (c *call) followAndPrint(ctx context.Context, conn *connection, job *api.Jo
 // summary is the one line people get of a job that has ended.
 func summary(w io.Writer, j view.Job) {
 	took := formatDuration(j.EndedAt.Sub(j.SubmittedAt.Time))
+	name := j.ID
+	if j.Cluster == "local" {
+		name = "local" // the cluster's commands do not know its id
+	}
 	if j.State != "COMPLETED" {
-		fmt.Fprintf(w, "%s %s after %s\n", j.ID, j.State, took)
+		fmt.Fprintf(w, "%s %s after %s\n", name, j.State, took)
 		return
 	}
-	fmt.Fprintf(w, "%s COMPLETED in %s: %d records, %s in %s at %s\n", j.ID, took, j.OutputRecords, formatSize(j.OutputBytes), plural(int(j.Parts), "part"), j.Output)
+	fmt.Fprintf(w, "%s COMPLETED in %s: %s, %s in %s at %s\n", name, took, plural(int(j.OutputRecords), "record"), formatSize(j.OutputBytes), plural(int(j.Parts), "part"), j.Output)
 }
 
 // verdict is nil for a job that completed; else what went wrong, with its exit code.
@@ -76,7 +92,7 @@ func verdict(j view.Job, timeout time.Duration) error {
 	case j.State == "CANCELLED":
 		return faultf(exitFailed, "millrace job show "+j.ID, "job %s was cancelled%s", j.ID, because(j.Reason))
 	}
-	return &fault{lines: append([]string{fmt.Sprintf("job %s failed%s", j.ID, because(j.Reason))}, failureLines(j.Failure)...),
+	return &fault{lines: append([]string{fmt.Sprintf("job %s failed%s", j.ID, because(j.Reason))}, append(failureLines(j.Failure), lastWordsOf(j.Failure)...)...),
 		next: "millrace job why " + j.ID, code: exitFailed}
 }
 
@@ -104,6 +120,9 @@ func failureLines(f *view.Failure) []string {
 		line += ", ended by signal " + f.Signal
 	case f.ExitCode != 0:
 		line += fmt.Sprintf(", exit code %d", f.ExitCode)
+		if hint := exitHint(f.ExitCode); hint != "" && !strings.Contains(f.Message, hint) {
+			line += " (" + hint + ")"
+		}
 	}
 	if f.Input != "" {
 		line += fmt.Sprintf(", at %s offset %d", f.Input, f.Offset)
@@ -112,6 +131,30 @@ func failureLines(f *view.Failure) []string {
 		line += ": " + f.Message
 	}
 	return []string{clean(line)}
+}
+
+// exitHint says what the shell means by an exit code.
+func exitHint(code int32) string {
+	switch code {
+	case 126:
+		return "not executable: chmod +x, or run it through its interpreter"
+	case 127:
+		return "command not found on the node"
+	}
+	return ""
+}
+
+// lastWordsOf is the last line that a failed attempt has written, if it says more than the cause does.
+func lastWordsOf(f *view.Failure) []string {
+	if f == nil {
+		return nil
+	}
+	tail := strings.TrimSpace(f.StderrTail)
+	last := strings.TrimSpace(clean(tail[strings.LastIndexByte(tail, '\n')+1:]))
+	if last == "" || strings.HasSuffix(f.Message, last) {
+		return nil
+	}
+	return []string{"its last words: " + last}
 }
 
 // followToStdout waits, prints the result, and removes it from the store. Unlike
@@ -142,8 +185,9 @@ func (c *call) followToStdout(ctx context.Context, conn *connection, job *api.Jo
 			if _, cancelErr := conn.api().CancelJob(stop, connect.NewRequest(&api.CancelJobRequest{Job: job.GetId(), Cluster: conn.cluster, Reason: "interrupted"})); cancelErr != nil {
 				return errors.Join(err, cancelErr)
 			}
+			return err
 		}
-		return err
+		return lost(ctx, job.GetId(), err)
 	}
 	if err := verdict(last, time.Duration(spec.GetTimeoutMs())*time.Millisecond); err != nil {
 		return err

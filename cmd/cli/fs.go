@@ -53,6 +53,7 @@ func fsFault(err error) error {
 	var bucket *files.MissingBucketError
 	var missing *files.NotFoundError
 	var folder *files.FolderError
+	var itself *files.OntoItselfError
 	switch {
 	case err == nil:
 		return nil
@@ -62,6 +63,8 @@ func fsFault(err error) error {
 		return faultf(exitNotFound, "millrace fs ls "+parentOf(missing.Place), "%s", missing)
 	case errors.As(err, &folder):
 		return usagef("repeat with -r", "%s", folder)
+	case errors.As(err, &itself):
+		return usagef("name another place to copy to", "%s", itself)
 	case errors.Is(err, files.ErrNoHDFS):
 		return usagef("use an s3:// URL: millrace fs ls", "%s", err)
 	}
@@ -103,6 +106,10 @@ func (c *call) place(s string) (files.Place, error) {
 	if err == nil {
 		return p, nil
 	}
+	var scheme *files.SchemeError
+	if errors.As(err, &scheme) {
+		return p, usagef(scheme.Meant+"  (was that meant? a local file of that name is ./"+s+")", "%s", err)
+	}
 	if errors.Is(err, files.ErrNoHDFS) {
 		return p, fsFault(err)
 	}
@@ -127,8 +134,7 @@ func fsList(c *call) error {
 	for _, p := range places {
 		for e, err := range f.List(c.Context.Context, p, c.Bool("recursive")) {
 			if err != nil {
-				t.flush()
-				return fsFault(err)
+				return errors.Join(t.flush(), fsFault(err))
 			}
 			v := entryView(e)
 			switch {
@@ -141,7 +147,10 @@ func fsList(c *call) error {
 			}
 		}
 	}
-	return c.print(entries, func(io.Writer) { t.flush() })
+	if c.json {
+		return c.print(entries, nil)
+	}
+	return quiet(t.flush())
 }
 
 func fsCat(c *call) error {

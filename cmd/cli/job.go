@@ -143,7 +143,7 @@ func showJob(w io.Writer, j view.Job) {
 		t.row("took", took(j)+phases(j))
 	}
 	if j.State == "COMPLETED" {
-		t.row("result", fmt.Sprintf("%d records, %s in %s", j.OutputRecords, formatSize(j.OutputBytes), plural(int(j.Parts), "part")))
+		t.row("result", fmt.Sprintf("%s, %s in %s", plural(int(j.OutputRecords), "record"), formatSize(j.OutputBytes), plural(int(j.Parts), "part")))
 	}
 	for _, l := range failureLines(j.Failure) {
 		t.row("failure", l)
@@ -341,9 +341,9 @@ func cause(j view.Job) string {
 	case j.State == "PENDING":
 		return "it is being planned, or waits for its turn"
 	case j.State == "RUNNING" && j.Maps.Pending+j.Reduces.Pending > 0:
-		return fmt.Sprintf("%s: %d tasks run, %d wait for a slot", j.Phase, j.Maps.Running+j.Reduces.Running, j.Maps.Pending+j.Reduces.Pending)
+		return fmt.Sprintf("%s: %s running, %d waiting for a slot", j.Phase, plural(int(j.Maps.Running+j.Reduces.Running), "task"), j.Maps.Pending+j.Reduces.Pending)
 	case j.State == "RUNNING":
-		return fmt.Sprintf("%s: %d tasks run", j.Phase, j.Maps.Running+j.Reduces.Running)
+		return fmt.Sprintf("%s: %s running", j.Phase, plural(int(j.Maps.Running+j.Reduces.Running), "task"))
 	}
 	return "no cause was recorded"
 }

@@ -52,7 +52,7 @@ func tokenCreate(c *call) error {
 		if len(servers) == 0 {
 			servers = conn.context.Servers
 		}
-		fmt.Fprintf(c.env.Stderr, "on the new machine: millrace worker --dir DIR --join %s --token %s\n", servers[0], v.Token)
+		fmt.Fprintf(c.env.Stderr, "on the new machine: millrace worker --dir DIR --join %s --token @FILE   (FILE holds the token; - reads it from standard input)\n", servers[0])
 	}
 	return c.print(v, func(w io.Writer) { fmt.Fprintln(w, v.Token) })
 }
@@ -68,7 +68,9 @@ func tokenList(c *call) error {
 	}
 	views := []view.Token{}
 	for _, t := range resp.Msg.GetTokens() {
-		views = append(views, view.OfToken(t))
+		if v := view.OfToken(t); stillGood(v, time.Now()) {
+			views = append(views, v)
+		}
 	}
 	return c.print(views, func(w io.Writer) {
 		t := newTable(w, "ID", "ROLE", "CLUSTER", "EXPIRES", "USES LEFT")
@@ -81,6 +83,11 @@ func tokenList(c *call) error {
 		}
 		t.flush()
 	})
+}
+
+// stillGood says whether a node can join with the token now.
+func stillGood(t view.Token, now time.Time) bool {
+	return t.UsesLeft != 0 && (t.ExpiresAt.IsZero() || t.ExpiresAt.After(now))
 }
 
 func tokenRevoke(c *call) error {

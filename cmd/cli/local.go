@@ -3,15 +3,12 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"millrace/cmd/cli/s3source"
 	"millrace/cmd/cli/view"
 	"millrace/jobs/builtin"
 	"millrace/jobs/local"
@@ -70,7 +67,7 @@ func (c *call) runInProcess(ctx context.Context, spec *api.JobSpec, ship *shippe
 		conf.Files = append(conf.Files, local.File{Name: f.GetName(), Path: ship.paths[f.GetSha256()]})
 	}
 	started := time.Now()
-	job := view.Job{ID: "local", Cluster: "local", Name: spec.GetName(), Program: spec.GetProgram().GetName(), State: "RUNNING", Input: spec.GetInput(), Output: spec.GetOutput(), SubmittedAt: view.Time{Time: started}, StartedAt: view.Time{Time: started}}
+	job := localJob(spec, started)
 	progress := c.newJobProgress()
 	conf.Progress = func(p local.Progress) {
 		now := job
@@ -84,77 +81,40 @@ func (c *call) runInProcess(ctx context.Context, spec *api.JobSpec, ship *shippe
 	if err != nil {
 		return err
 	}
-	job.ID, job.State, job.EndedAt = result.ID, "COMPLETED", view.Time{Time: time.Now()}
-	job.Maps, job.Reduces = view.Tasks{Total: int64(result.Maps), Completed: int64(result.Maps)}, view.Tasks{Total: int64(result.Reduces), Completed: int64(result.Reduces)}
-	job.OutputRecords, job.OutputBytes, job.Parts = result.OutputRecords, result.OutputBytes, int64(len(result.Parts))
-	job.CommitMs, job.Counters = result.Commit.Milliseconds(), result.Counters
-	if job.Counters == nil {
-		job.Counters = map[string]map[string]int64{}
-	}
-	job.Progress = view.Progress{BytesDone: result.InputBytes, BytesTotal: result.InputBytes}
 	if toStdout {
 		return nil
 	}
+	completeLocal(&job, result)
 	return c.print(job, func(w io.Writer) { summary(w, job) })
 }
 
-// runOwnBinary runs a Go program: it has the engine inside and knows --local itself.
-func (c *call) runOwnBinary(ctx context.Context, spec *api.JobSpec, ship *shipped, toStdout bool) error {
-	args := []string{"--local"}
-	if spec.Reduces != nil {
-		args = append(args, fmt.Sprintf("--reduces=%d", spec.GetReduces()))
+// localJob is a job that starts now, in this process.
+func localJob(spec *api.JobSpec, now time.Time) view.Job {
+	name := spec.GetName()
+	if name == "" {
+		name = spec.GetProgram().GetName()
 	}
-	if spec.GetSplitSize() > 0 {
-		args = append(args, fmt.Sprintf("--split-size=%d", spec.GetSplitSize()))
+	started := view.Time{Time: now}
+	return view.Job{ID: "local", Cluster: "local", Name: name, Program: spec.GetProgram().GetName(), State: "RUNNING", Phase: "MAPPING",
+		Input: spec.GetInput(), Output: spec.GetOutput(), SubmittedAt: started, StartedAt: started, Counters: map[string]map[string]int64{}}
+}
+
+// completeLocal puts into a job what its run has done.
+func completeLocal(job *view.Job, r *local.Result) {
+	now := time.Now()
+	job.ID, job.State, job.Phase, job.EndedAt = r.ID, "COMPLETED", "", view.Time{Time: now}
+	job.ReducesEndedAt = view.Time{Time: now.Add(-r.Commit)}
+	job.MapsEndedAt = view.Time{Time: now.Add(-r.Commit - r.Reduce)}
+	job.PlannedAt = view.Time{Time: now.Add(-r.Commit - r.Reduce - r.Map)}
+	job.Maps = view.Tasks{Total: int64(r.Maps), Completed: int64(r.Maps)}
+	job.Reduces = view.Tasks{Total: int64(r.Reduces), Completed: int64(r.Reduces)}
+	job.OutputRecords, job.OutputBytes, job.Parts = r.OutputRecords, r.OutputBytes, int64(len(r.Parts))
+	job.CommitMs = r.Commit.Milliseconds()
+	if r.Counters != nil {
+		job.Counters = r.Counters
 	}
-	if spec.GetCompress() != "" {
-		args = append(args, "--compress="+spec.GetCompress())
-	}
-	if spec.GetOverwrite() {
-		args = append(args, "--overwrite")
-	}
-	args = append(append(args, spec.GetInput()...), spec.GetOutput(), "--")
-	args = append(args, spec.GetProgram().GetArgs()...)
-	binary, err := filepath.Abs(ship.paths[spec.GetProgram().GetExecutable().GetSha256()])
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
-	cmd.Env = os.Environ()
-	for k, v := range spec.GetProgram().GetEnv() {
-		cmd.Env = append(cmd.Env, k+"="+v)
-	}
-	if needsStore(spec) {
-		source, err := c.storage()
-		if err != nil {
-			return err
-		}
-		if source.Kind != s3source.None {
-			for _, v := range exportLines(source.S3) {
-				cmd.Env = append(cmd.Env, v[0]+"="+v[1])
-			}
-		}
-	}
-	cmd.Stdout, cmd.Stderr = c.env.Stdout, c.env.Stderr
-	if toStdout || c.json {
-		cmd.Stdout = c.env.Stderr
-	}
-	err = cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case ctx.Err() != nil:
-		return localFault(ctx, context.Cause(ctx))
-	case errors.As(err, &exit):
-		return silent{exit.ExitCode()} // it has said why
-	case err != nil:
-		return err
-	}
-	if c.json {
-		return c.print(map[string]any{"program": spec.GetProgram().GetName(), "state": "COMPLETED", "output": spec.GetOutput()}, nil)
-	}
-	return nil
+	view.FillCounters(job.Counters)
+	job.Progress = view.Progress{BytesDone: r.InputBytes, BytesTotal: r.InputBytes}
 }
 
 func needsStore(spec *api.JobSpec) bool {
@@ -165,6 +125,9 @@ func needsStore(spec *api.JobSpec) bool {
 	}
 	return false
 }
+
+// outputTakenNext is what to do about an output that has something in it.
+const outputTakenNext = "choose another output, or add --overwrite to replace what is there"
 
 // localFault gives errors of a local run their exit codes.
 func localFault(ctx context.Context, err error) error {
@@ -180,6 +143,8 @@ func localFault(ctx context.Context, err error) error {
 		next := "millrace run --help"
 		if errors.Is(err, objectstore.ErrNoSuchBucket) {
 			next = "millrace fs ls shows the buckets, millrace fs mb makes one"
+		} else if strings.HasPrefix(err.Error(), "output ") && strings.Contains(err.Error(), "is not empty") {
+			next = outputTakenNext
 		}
 		return &fault{lines: mistakes("", err), next: next, code: exitUsage}
 	case errors.As(err, &task):

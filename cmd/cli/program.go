@@ -141,7 +141,7 @@ func resolveProgram(ctx context.Context, program string, args []string, s *shipp
 			return nil, false, err
 		}
 	} else if st.Mode()&0o111 == 0 {
-		return nil, false, usagef("chmod +x "+program, "program %s is not executable", program)
+		return nil, false, usagef("millrace run PROGRAM INPUT… OUTPUT; if it is a program: chmod +x "+program, "%s is not executable: PROGRAM comes first", program)
 	}
 	d, err := describe(ctx, binary, program, args)
 	if err != nil {
@@ -182,8 +182,9 @@ func buildPackage(ctx context.Context, folder string, s *shipped) (string, error
 		}
 		return "", usagef("mend it, then try again: cd "+folder+" && go build", "go build %s failed:\n%s", folder, strings.TrimSpace(string(text)))
 	}
-	if st, err := os.Stat(out); err != nil || !st.Mode().IsRegular() {
-		return "", usagef("name the folder of a package main", "%s has no package main", folder)
+	// Of a package that is no main, go build writes an archive, which is not executable, or nothing.
+	if st, err := os.Stat(out); err != nil || !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
+		return "", usagef("name the folder of a package main that calls mapreduce.Main: examples/wordcount is one", "%s has no package main", folder)
 	}
 	return out, nil
 }
@@ -218,6 +219,9 @@ func describe(ctx context.Context, binary, program string, args []string) (descr
 		why := "it did not describe itself"
 		if err != nil {
 			why += " (" + err.Error() + ")"
+		}
+		if binary != program { // a package, built here
+			return d, usagef("call mapreduce.Main in its main function: examples/wordcount shows how", "the package %s is no program made with millrace/jobs/mapreduce: %s", program, why)
 		}
 		return d, usagef("for other executables: millrace job submit --mapper '"+program+"' --file "+program+" …", "%s is not a program made with millrace/jobs/mapreduce: %s", program, why)
 	}

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/cwriter"
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"millrace/cmd/cli/view"
@@ -16,18 +18,21 @@ import (
 
 // quiet ends a command without a word when the reader of its output has gone away.
 func quiet(err error) error {
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
+	if gone(err) {
 		return silent{exitOK}
 	}
 	return err
 }
+
+// gone says whether a write failed because nobody reads any more.
+func gone(err error) bool { return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) }
 
 // showBytes shows a bar on a terminal while bytes are copied; in a pipe nothing.
 func (a *app) showBytes(what string, total int64, done *atomic.Int64) (stop func()) {
 	if !a.isTerminal(a.env.Stderr) || a.json || total < 1<<20 {
 		return func() {}
 	}
-	p := mpb.New(mpb.WithOutput(a.env.Stderr), mpb.WithWidth(40), mpb.WithAutoRefresh())
+	p := mpb.New(barsOn(a.env.Stderr, 40)...)
 	bar := p.AddBar(total, mpb.PrependDecorators(decor.Name(what+" ")),
 		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f"), decor.AverageSpeed(decor.SizeB1000(0), "  % .1f")), mpb.BarRemoveOnComplete())
 	quit, ended := make(chan struct{}), make(chan struct{})
@@ -50,6 +55,20 @@ func (a *app) showBytes(what string, total int64, done *atomic.Int64) (stop func
 		bar.Abort(true)
 		p.Wait()
 	}
+}
+
+// unsizedWidth is what bars and their text have on a terminal that does not know its size.
+const unsizedWidth = 79
+
+// barsOn is where bars are written, and how wide one is at most. A terminal that reports 0 by 0 (a serial line,
+// some containers) would be shown nothing: hidden behind a plain writer it is taken to have 80 columns.
+func barsOn(w io.Writer, width int) []mpb.ContainerOption {
+	if f, ok := w.(*os.File); ok {
+		if columns, _, err := cwriter.GetSize(int(f.Fd())); err != nil || columns == 0 {
+			w, width = struct{ io.Writer }{w}, unsizedWidth
+		}
+	}
+	return []mpb.ContainerOption{mpb.WithOutput(w), mpb.WithWidth(width), mpb.WithAutoRefresh()}
 }
 
 // jobProgress shows how a job gets on.
@@ -75,14 +94,19 @@ func (noProgress) close()          {}
 
 // lines prints a line when a state, a phase or a tenth of the tasks has changed: for pipes and log files.
 type lines struct {
-	w    io.Writer
-	last string
+	w      io.Writer
+	last   string
+	failed int64 // attempts
 }
 
 func (l *lines) update(j view.Job) {
 	state := j.State
 	if j.Phase != "" && j.State == "RUNNING" {
 		state = j.Phase
+	}
+	if n := j.Attempts.Failed; n > l.failed && !ended(j.State) {
+		l.failed = n
+		fmt.Fprintf(l.w, "%s %s failed so far; millrace job tasks %s --failed\n", j.ID, plural(int(n), "attempt"), j.ID)
 	}
 	key := fmt.Sprintf("%s %d %d", state, tenths(j.Maps), tenths(j.Reduces))
 	if key == l.last {
@@ -123,7 +147,7 @@ type bars struct {
 }
 
 func newBars(w io.Writer) *bars {
-	b := &bars{p: mpb.New(mpb.WithOutput(w), mpb.WithWidth(30), mpb.WithRefreshRate(100*time.Millisecond), mpb.WithAutoRefresh())}
+	b := &bars{p: mpb.New(append(barsOn(w, 30), mpb.WithRefreshRate(100*time.Millisecond))...)}
 	b.last.Store(&view.Job{})
 	text := func(f func(view.Job) string) decor.Decorator {
 		return decor.Any(func(decor.Statistics) string { return f(*b.last.Load()) })
@@ -132,6 +156,9 @@ func newBars(w io.Writer) *bars {
 		return text(func(j view.Job) string {
 			t := pick(j)
 			s := fmt.Sprintf(" %d/%d  %d running, %d queued", t.Completed, t.Total, t.Running, t.Pending)
+			if rate && j.Attempts.Failed > 0 {
+				s += "  " + plural(int(j.Attempts.Failed), "attempt") + " failed"
+			}
 			if rate && j.Progress.BytesPerSecond > 0 {
 				s += "  " + formatRate(j.Progress.BytesPerSecond)
 			}

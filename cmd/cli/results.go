@@ -81,6 +81,9 @@ func (c *call) showResults(ctx context.Context, store objectstore.Store, job vie
 		if err != nil {
 			return err
 		}
+		if len(top) == 0 && !c.json {
+			fmt.Fprintln(c.env.Stderr, "no record has a number as its value: --top has nothing to show (millrace results JOB shows all)")
+		}
 		return quiet(c.print(top, func(w io.Writer) {
 			for _, r := range top {
 				fmt.Fprintf(w, "%s\t%s\n", r.Key, r.Value)

@@ -170,13 +170,20 @@ func workerRun(c *call) error {
 		join = c.servers()
 	}
 	return c.role("worker", func(ctx context.Context, dir string, log *zap.Logger) error {
-		w, err := worker.New(worker.Config{Dir: dir, Join: join, Token: token,
-			Listen: cmp.Or(c.String("listen"), usual(workerListen)), Advertise: c.String("advertise"),
-			GossipListen: cmp.Or(c.String("gossip-listen"), usual(workerGossip)), Slots: c.Int("slots"), MemoryBytes: memory, Name: name, Version: Version, Log: log})
-		if err != nil {
-			return usagef("millrace worker run --help", "%s", err)
+		run := func(listen, gossip string) error {
+			w, err := worker.New(worker.Config{Dir: dir, Join: join, Token: token, Listen: cmp.Or(c.String("listen"), listen), Advertise: c.String("advertise"),
+				GossipListen: cmp.Or(c.String("gossip-listen"), gossip), Slots: c.Int("slots"), MemoryBytes: memory, Name: name, Version: Version, Log: log})
+			if err != nil {
+				return usagef("millrace worker run --help", "%s", err)
+			}
+			return w.Run(ctx)
 		}
-		return w.Run(ctx)
+		// A second worker on one machine needs no thought: masters learn from it where it serves.
+		err := run(workerListen, workerGossip)
+		if errors.Is(err, syscall.EADDRINUSE) && !(c.IsSet("listen") && c.IsSet("gossip-listen")) {
+			return run(":0", ":0")
+		}
+		return err
 	})
 }
 
@@ -185,18 +192,6 @@ const (
 	workerListen = ":7410"
 	workerGossip = ":7412"
 )
-
-// usual is the address if its port is free, else any port of it: a second worker on
-// one machine needs no thought. Masters learn the address from the worker.
-func usual(addr string) string {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		host, _, _ := net.SplitHostPort(addr)
-		return net.JoinHostPort(host, "0")
-	}
-	l.Close()
-	return addr
-}
 
 // secret reads a flag's value that may be - (standard input) or @FILE, so that
 // it need not be seen in a list of processes.

@@ -175,16 +175,39 @@ func (a *app) millraceHome() string {
 	return filepath.Join(a.env.Home, ".millrace")
 }
 
-// print writes v as the one JSON document with --json, else what human says.
+// print writes v as the one JSON document with --json, else what human says. A
+// reader that has gone away is no error; what cannot be written otherwise is.
 func (a *app) print(v any, human func(w io.Writer)) error {
-	if !a.json {
-		human(a.env.Stdout)
+	out := &checked{w: a.env.Stdout}
+	if a.json {
+		e := json.NewEncoder(out)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		if err := e.Encode(v); err != nil && out.err == nil {
+			return err
+		}
+	} else {
+		human(out)
+	}
+	if gone(out.err) {
 		return nil
 	}
-	e := json.NewEncoder(a.env.Stdout)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	return out.err
+}
+
+// checked keeps the first error of writing, for writers whose callers do not look.
+type checked struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checked) Write(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	n, err := c.w.Write(p)
+	c.err = err
+	return n, err
 }
 
 // isTerminal says whether w is one that understands control codes.

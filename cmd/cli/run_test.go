@@ -43,6 +43,12 @@ func TestExitCodes(t *testing.T) {
 		{"no such file", nil, "fs stat ./nothing-there", 4, "does not exist", "fs ls"},
 		{"wait timed out", &fakeMaster{jobs: []*api.Job{running()}, hang: true}, "job wait last --timeout 20ms", 124, "has not ended within 20ms", "job wait last"},
 		{"no result yet", &fakeMaster{jobs: []*api.Job{failed()}}, "results last", 1, "is FAILED: it has no result", "job why"},
+		{"raw number", nil, "run wordcount s3://input/ s3://output/ --reduces two", 2, "millrace: --reduces two: not a whole number\n", "run --help"},
+		{"raw duration", nil, "run wordcount s3://input/ s3://output/ --timeout 5", 2, "millrace: --timeout 5: write it like 90s or 5m\n", "run --help"},
+		{"little memory", nil, "run wordcount s3://input/ s3://output/ --memory 1", 2, "at least 16MiB", "run --help"},
+		{"cancel of an ended job", &fakeMaster{jobs: []*api.Job{completed()}, cancelErr: problem(connect.CodeFailedPrecondition, "job s-ABCDEFGHIJKLM has ended: COMPLETED", "", 1)}, "job cancel last", 1, "has ended", "next: millrace job show last\n"},
+		{"no such token", &fakeMaster{}, "join-token revoke nosuch", 4, "not found", "next: millrace join-token list\n"},
+		{"a URL without slashes", nil, "fs ls s3:/bkt", 2, "s3:/bkt is no URL", "next: s3://bkt "},
 		{"later work", nil, "init", 2, "unknown command", "--help"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

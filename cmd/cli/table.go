@@ -25,7 +25,7 @@ func (t *table) row(cells ...string) {
 	io.WriteString(t.w, strings.TrimRight(strings.Join(cells, "\t"), "\t")+"\n")
 }
 
-func (t *table) flush() { t.w.Flush() }
+func (t *table) flush() error { return t.w.Flush() }
 
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {

@@ -21,8 +21,16 @@ func formatSize(n int64) string {
 	return fmt.Sprintf("%.0f %ciB", f, units[u])
 }
 
-// formatRate writes bytes per second for people: 12.3 MB/s.
-func formatRate(n int64) string { return fmt.Sprintf("%.1f MB/s", float64(n)/1e6) }
+// formatRate writes bytes per second for people: 12.3 MB/s, 4.2 kB/s.
+func formatRate(n int64) string {
+	switch {
+	case n >= 100_000:
+		return fmt.Sprintf("%.1f MB/s", float64(n)/1e6)
+	case n >= 100:
+		return fmt.Sprintf("%.1f kB/s", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%d B/s", n)
+}
 
 // formatDuration writes a duration for people: 0.42 s, 12.3 s, 3m05s.
 func formatDuration(d time.Duration) string {

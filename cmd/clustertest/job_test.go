@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -294,4 +295,36 @@ func TestStore(t *testing.T) {
 	_, err := c.store().Put(context.Background(), "theirs", "k", strings.NewReader("a a\n"), 4, objectstore.PutOptions{})
 	require.NoError(t, err)
 	require.Equal(t, "a\t2\n", c.mr("run", "wordcount", "s3://theirs/k", "-"))
+}
+
+// TestDevRefusesAStoreItCannotUse: ready means that a job can be submitted.
+func TestDevRefusesAStoreItCannotUse(t *testing.T) {
+	m := startMinIO(t)
+	dir := filepath.Join(t.TempDir(), "dev")
+	dev := func(env []string, args ...string) (string, int) {
+		t.Helper()
+		cmd := exec.Command(binary(t), append([]string{"dev", "--dir", dir, "--core", "1", "--task", "0"}, args...)...)
+		cmd.Env = append([]string{"MILLRACE_HOME=" + t.TempDir(), "HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}, env...)
+		out, _ := cmd.CombinedOutput()
+		require.NotContains(t, string(out), "ready: ")
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	wrong := m
+	wrong.secret += "?"
+	said, code := dev(wrong.environ(), "--s3", m.endpoint)
+	require.Equal(t, 3, code, said)
+	require.Contains(t, said, "next: check the key")
+
+	said, code = dev([]string{"AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}, "--s3", "http://127.0.0.1:9")
+	require.Equal(t, 3, code, said)
+	require.Contains(t, said, "http://127.0.0.1:9")
+
+	// A cluster that lives on MinIO does not come back on an empty store of its own.
+	c := startClusterEnv(t, m.environ(), "--s3", m.endpoint, "--core", "1", "--task", "0")
+	c.stop()
+	dir = c.dir
+	said, code = dev(nil)
+	require.Equal(t, 2, code, said)
+	require.Contains(t, said, m.endpoint)
+	c.start()
 }

@@ -211,6 +211,9 @@ type jobWatch struct {
 
 // look takes the channels before the job: a change after it closes one of them.
 func (w *jobWatch) look() (job *api.Job, changed, live <-chan struct{}) {
+	if j, ok := w.server.cfg.View().Job(w.id); ok && j.Ended() { // the tracker has no more to say of it
+		return w.leader.view(j), nil, nil
+	}
 	live = w.leader.Tracker.Changed(w.id)
 	v := w.server.cfg.View()
 	changed = v.Watch(w.id)

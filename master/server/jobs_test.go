@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,6 +123,38 @@ func TestDryRunStartsNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 10, resp.Msg.BytesTotal)
 	require.EqualValues(t, 1, resp.Msg.Maps.Total, "small objects share a split")
+	require.EqualValues(t, 1, resp.Msg.Reduces.Total, "as many as the tracker would take")
+	require.Empty(t, w.state.View().Jobs(""))
+
+	for _, c := range []struct {
+		change func(s *api.JobSpec)
+		want   int64
+	}{
+		{func(s *api.JobSpec) { s.Reduces = proto.Int32(5) }, 5},
+		{func(s *api.JobSpec) { s.Reduces = proto.Int32(0) }, 0},
+		{func(s *api.JobSpec) { s.Program.Name, s.Program.Args = "grep", []string{"1"} }, 0},
+	} {
+		spec := proto.Clone(spec).(*api.JobSpec)
+		c.change(spec)
+		resp, err := w.user("alice").SubmitJob(t.Context(), connect.NewRequest(&api.SubmitJobRequest{Spec: spec, DryRun: true}))
+		require.NoError(t, err)
+		require.Equal(t, c.want, resp.Msg.Reduces.Total)
+	}
+}
+
+func TestAJobThatIsTooLargeForTheLog(t *testing.T) {
+	w := newWorld(t)
+	w.ready()
+	spec := wordcount()
+	spec.Program.Args = []string{strings.Repeat("x", maxSpec)}
+	_, err := w.user("alice").SubmitJob(t.Context(), connect.NewRequest(&api.SubmitJobRequest{Spec: spec}))
+	require.Error(t, err)
+	require.Empty(t, w.state.View().Jobs(""))
+
+	spec = wordcount()
+	spec.Program.Env = map[string]string{"LONG": strings.Repeat("x", maxSpec)}
+	_, err = w.user("alice").SubmitJob(t.Context(), connect.NewRequest(&api.SubmitJobRequest{Spec: spec}))
+	requireProblems(t, err, client.ExitUsage, "more than 131072")
 	require.Empty(t, w.state.View().Jobs(""))
 }
 

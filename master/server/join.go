@@ -17,6 +17,9 @@ import (
 
 var nodeID = regexp.MustCompile(`^i-[0-9a-f]{17}$`)
 
+// maxNodeText bounds what a node says of itself, as it is logged: a host name's length.
+const maxNodeText = 255
+
 // joinService is the one service for callers without a certificate.
 type joinService struct {
 	*Server
@@ -37,6 +40,9 @@ func (s *joinService) Join(ctx context.Context, req *connect.Request[api.JoinReq
 	m := req.Msg
 	if !nodeID.MatchString(m.NodeId) {
 		return nil, usage("", fmt.Sprintf("%q is no node id (i- and 17 lower-case hex digits)", m.NodeId))
+	}
+	if len(m.Name) > maxNodeText || len(m.Version) > maxNodeText {
+		return nil, usage("", fmt.Sprintf("a node's name and version have at most %d bytes each", maxNodeText))
 	}
 	ca, gossip, err := s.secrets(site)
 	if err != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +112,15 @@ func TestJoinIsRefused(t *testing.T) {
 	}
 	_, known := w.state.View().Node(fresh.id)
 	require.False(t, known, "nobody was admitted")
+}
+
+func TestANodeSaysLittleOfItself(t *testing.T) {
+	w := newWorld(t)
+	token := w.token(&api.CreateJoinTokenRequest{Role: "core"})
+	n := machine(t, workerID)
+	_, err := client.Join(t.Context(), []string{w.http.URL}, token.Token,
+		&api.JoinRequest{NodeId: n.id, Name: strings.Repeat("n", 1<<20), CsrDer: n.csr})
+	requireProblems(t, err, client.ExitUsage, "at most 255 bytes")
 }
 
 func TestARejoinNeedsTheNodesOwnCertificate(t *testing.T) {

@@ -13,12 +13,17 @@ import (
 	"millrace/jobs/builtin"
 	"millrace/jobs/input"
 	"millrace/master/state"
+	"millrace/master/tracker"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
 )
 
 // checkWithin bounds how long a submit waits for the object store.
 const checkWithin = 30 * time.Second
+
+// maxSpec bounds a job's description, which becomes one entry of the log with its inputs in it
+// twice: an entry delays heartbeats when it grows to half a megabyte.
+const maxSpec = 128 << 10 // bytes
 
 // SubmitJob checks a job, all mistakes at once: first what can be told from the spec alone, then
 // against the store; then one entry of the log makes it PENDING.
@@ -47,7 +52,7 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 		return nil, err
 	}
 	if req.Msg.DryRun {
-		job, err := s.dryRun(ctx, spec)
+		job, err := s.dryRun(ctx, spec, slotsOf(l, c.ID))
 		if err != nil {
 			return nil, err
 		}
@@ -108,12 +113,8 @@ func submittedBefore(v *state.View, cluster, user, requestID string) *state.Job 
 	if requestID == "" {
 		return nil
 	}
-	for _, j := range v.Jobs(cluster) {
-		if j.RequestID == requestID && j.User == user {
-			return j
-		}
-	}
-	return nil
+	j, _ := v.JobOfRequest(cluster, user, requestID)
+	return j
 }
 
 // jobRecord is the job as logged: no key of a store in the clear.
@@ -142,6 +143,10 @@ func (s *Server) jobRecord(spec *api.JobSpec, cluster, user string) (*state.Job,
 	}
 	if j.Spec, err = proto.Marshal(spec); err != nil {
 		return nil, fmt.Errorf("encode job: %w", err)
+	}
+	if n := len(j.Spec) + len(j.SealedStore); n > maxSpec {
+		return nil, usage("name inputs by prefix or pattern, put long arguments into a --file",
+			fmt.Sprintf("the job's description has %d bytes, more than %d", n, maxSpec))
 	}
 	return j, nil
 }
@@ -187,8 +192,18 @@ func (s *Server) jobStore(v *state.View, spec *api.JobSpec) (objectstore.Store, 
 	return store, spec.Store, nil
 }
 
-// dryRun answers what the job would be: its splits and bytes.
-func (s *Server) dryRun(ctx context.Context, spec *api.JobSpec) (*api.Job, error) {
+// slotsOf counts a cluster's slots, as the tracker does when it plans.
+func slotsOf(l *Leader, cluster string) (n int) {
+	for _, node := range l.Sessions.Nodes() {
+		if node.Cluster == cluster {
+			n += node.Slots
+		}
+	}
+	return n
+}
+
+// dryRun answers what the job would be on that many slots: its splits, reduces and bytes.
+func (s *Server) dryRun(ctx context.Context, spec *api.JobSpec, slots int) (*api.Job, error) {
 	store, _, err := s.jobStore(s.cfg.View(), spec)
 	if err != nil {
 		return nil, err
@@ -202,7 +217,10 @@ func (s *Server) dryRun(ctx context.Context, spec *api.JobSpec) (*api.Job, error
 		bytes += o.Size
 	}
 	splits := int64(len(input.Cut(objects, spec.SplitSize, spec.InputFormat)))
-	reduces := int64(spec.GetReduces()) // 0 = not chosen yet, or none
+	reduces := int64(spec.GetReduces())
+	if spec.Reduces == nil && !spec.MapOnly {
+		reduces = int64(tracker.DefaultReduces(bytes, slots))
+	}
 	return &api.Job{
 		Name: spec.Name, Program: programName(spec.Program), State: state.JobPending, Phase: state.PhasePlanning,
 		Input: spec.Input, Output: spec.Output, Priority: spec.Priority, BytesTotal: bytes,

@@ -247,14 +247,22 @@ func (r *Registry) open(node *state.Node, h *api.WorkerHello, c *conn) (*entry, 
 
 // renew starts the lease again. Registry.mu is held.
 func (r *Registry) renew(e *entry) {
+	e.last = false
+	r.wind(e, r.cfg.Lease)
+}
+
+// wind sets the entry's timer. Registry.mu is held.
+func (r *Registry) wind(e *entry, d time.Duration) {
 	if e.timer != nil {
 		if e.timer.Stop() {
-			e.timer.Reset(r.cfg.Lease)
+			e.due = time.Now().Add(d)
+			e.timer.Reset(d)
 		} // else it is firing: expire sees LastSeen
 		return
 	}
 	r.wg.Add(1)
-	e.timer = time.AfterFunc(r.cfg.Lease, func() {
+	e.due = time.Now().Add(d)
+	e.timer = time.AfterFunc(d, func() {
 		defer r.wg.Done()
 		r.expire(e)
 	})
@@ -272,6 +280,16 @@ func (r *Registry) expire(e *entry) {
 	}
 	if time.Since(e.node.LastSeen) < r.cfg.Lease {
 		r.renew(e)
+		r.mu.Unlock()
+		return
+	}
+	if !e.last {
+		e.last = true
+		if time.Since(e.due) > lateness {
+			r.wind(e, r.cfg.Lease)
+		} else {
+			r.wind(e, lastMoment)
+		}
 		r.mu.Unlock()
 		return
 	}

@@ -20,6 +20,14 @@ import (
 // DefaultLease is how long a node counts as alive after its last message.
 const DefaultLease = 3 * time.Second
 
+// A lease that ends may do so only because this process did not run for a while (a paused machine, a
+// starved one), and what the worker sent meanwhile lies unread. So each gets a last chance: a moment
+// if the end was noticed when it came, another lease if that took longer than lateness.
+const (
+	lastMoment = 250 * time.Millisecond
+	lateness   = 100 * time.Millisecond
+)
+
 // queueLimit is how many messages may wait for one worker. A worker that far
 // behind is cut off; when it comes back everything is settled anew.
 const queueLimit = 1 << 16
@@ -96,7 +104,9 @@ type entry struct {
 	node  Node
 	conn  *conn // nil while the lease runs without a stream
 	timer *time.Timer
-	gone  bool // Down was said; the entry is out of the map
+	due   time.Time // when timer is to fire
+	last  bool      // the lease is over, and the last chance runs
+	gone  bool      // Down was said; the entry is out of the map
 }
 
 // New returns a Registry for one term of leadership. It starts nothing.

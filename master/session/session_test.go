@@ -194,10 +194,53 @@ func TestLease(t *testing.T) {
 
 		start := time.Now() // silent, though its stream is open
 		require.ErrorIs(t, <-over, ErrLeaseOver)
-		require.Equal(t, 3*time.Second, time.Since(start))
+		require.Equal(t, 3*time.Second+lastMoment, time.Since(start))
 		lines = s.diary.read()
 		require.Equal(t, "down i-a: nothing heard within the lease", lines[len(lines)-1])
 	})
+}
+
+// A leader that did not run for a while blames nobody for its own silence: it first
+// reads what has come meanwhile.
+func TestLeaseAfterAPauseOfTheLeader(t *testing.T) {
+	for name, c := range map[string]struct {
+		late time.Duration
+		beat bool
+		left time.Duration // of the last chance
+	}{
+		"on time, silent":        {0, false, lastMoment},
+		"on time, then heard of": {0, true, 0},
+		"late, silent":           {6 * time.Second, false, DefaultLease},
+		"late, then heard of":    {6 * time.Second, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, s *site) {
+				st := newStream()
+				over := s.serve("i-a", st)
+				st.hello("i-a", "1", 0)
+				synctest.Wait()
+				s.mu.Lock()
+				e := s.nodes["i-a"]
+				require.True(t, e.timer.Stop())
+				e.timer = nil
+				s.mu.Unlock()
+				time.Sleep(DefaultLease + c.late)
+				start := time.Now()
+				s.expire(e) // what the timer would have done
+				s.wg.Done()
+				if c.beat {
+					st.beat()
+					synctest.Wait()
+					time.Sleep(DefaultLease - time.Millisecond)
+					require.Len(t, s.Nodes(), 1)
+					require.Len(t, s.diary.read(), 2, "up and the heartbeat, no down")
+					return
+				}
+				require.ErrorIs(t, <-over, ErrLeaseOver)
+				require.Equal(t, c.left, time.Since(start))
+			})
+		})
+	}
 }
 
 func TestNewerSessionReplacesOlder(t *testing.T) {

@@ -166,7 +166,7 @@ type Job struct {
 	CommitAt       time.Time `json:"commitAt,omitzero"` // when it became COMMITTING
 	EndedAt        time.Time `json:"endedAt,omitzero"`
 
-	PlanKey    string `json:"planKey,omitempty"` // in the system prefix
+	PlanKey    string `json:"planKey,omitempty"` // under the system prefix, without it
 	PlanDigest string `json:"planDigest,omitempty"`
 	BytesTotal int64  `json:"bytesTotal,omitempty"`
 	Maps       int    `json:"maps"`

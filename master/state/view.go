@@ -73,6 +73,11 @@ func (v *View) OpenJobs() []*Job { return collect(each[Job](v.txn, tableJob, byO
 // Job finds a job by its id.
 func (v *View) Job(id string) (*Job, bool) { return first[Job](v.txn, tableJob, byID, id) }
 
+// JobOfRequest finds the job that a user's request id has made in a cluster (its id).
+func (v *View) JobOfRequest(cluster, user, requestID string) (*Job, bool) {
+	return first[Job](v.txn, tableJob, byRequest, cluster, user, requestID)
+}
+
 // FindJob finds what a person may mean by ref in a cluster ("" = any): "last", an
 // id, a name (the newest job of it) or the beginning of an id. More than one job
 // means that the beginning is ambiguous; none is ErrNotFound.

@@ -223,6 +223,74 @@ func TestReportsOutliveTheirLeader(t *testing.T) {
 	})
 }
 
+// Reports take their time after the hello: what they are about is not run again meanwhile.
+func TestReportsAreAwaited(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.join("i-a", state.RoleCore, 4)
+		a.at(time.Second)
+		w.lead()
+		w.submit(4, 1, nil)
+		w.until("the maps run", func() bool { return w.leader.RunningOn("i-a") == 4 })
+		w.depose()
+		time.Sleep(5 * time.Second)
+		a.late = 400 * time.Millisecond
+		w.lead()
+		w.await()
+		w.committed()
+		require.Len(t, a.starts(), 5)
+	})
+}
+
+// A lease may arrive after the hello was written and before the leader reads it: the attempt
+// is not listed there. If it is heard of it goes on; else it is lost, and told to end.
+func TestALeaseCrossesAHello(t *testing.T) {
+	for name, heard := range map[string]bool{"heard of": true, "not heard of": false} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				a := w.join("i-a", state.RoleCore, 1)
+				a.at(2 * time.Second)
+				w.lead()
+				w.submit(1, 0, nil)
+				w.until("it runs", func() bool { return w.leader.RunningOn("i-a") == 1 })
+				w.leader.Up("i-a", &api.WorkerHello{NodeId: "i-a", Address: "https://i-a", Slots: 1, Incarnation: "1"})
+				if heard {
+					a.tell(&api.WorkerMessage{Message: &api.WorkerMessage_Heartbeat{Heartbeat: &api.WorkerHeartbeat{
+						Progress: []*api.AttemptProgress{{Attempt: a.starts()[0], BytesDone: 1}}}}})
+				}
+				w.await()
+				w.committed()
+				require.Equal(t, 1, a.most, "never beyond its slots")
+				if heard {
+					require.Len(t, a.starts(), 1)
+					require.Zero(t, w.job().Lost)
+				} else {
+					require.Len(t, a.starts(), 2)
+					require.Equal(t, 1, w.job().Lost)
+					require.Less(t, w.job().EndedAt.Sub(w.job().PlannedAt), 3500*time.Millisecond, "the lost one does not keep its slot")
+				}
+			})
+		})
+	}
+}
+
+// The plan lies in the system prefix, wherever that is, and its key in the log is relative to it.
+func TestPlanLiesInTheSystemPrefix(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.prefix = "deep/down/"
+		w.join("i-a", state.RoleCore, 1).at(time.Second)
+		w.lead()
+		w.submit(2, 1, nil)
+		w.until("it is planned", func() bool { return w.job().Planned() })
+		require.Regexp(t, "^plans/"+testJob+"-.*[.]plan$", w.job().PlanKey)
+		_, err := w.mem.Head(t.Context(), "system", w.prefix+w.job().PlanKey)
+		require.NoError(t, err)
+		w.depose()
+		w.lead() // and reads it
+		w.await()
+		w.committed()
+	})
+}
+
 // What may still run on a node that has not come back is not handed out before its lease is over.
 func TestNewLeaderWaitsForTheLease(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -20,12 +20,14 @@ type attempt struct {
 	task     *task
 	node     string
 	upload   *upload
-	started  bool // in a slot; else in the worker's queue
-	from     time.Time
+	started  bool      // in a slot; else in the worker's queue
+	from     time.Time // by its worker's clock
+	listed   time.Time // by this leader's
 	bytes    int64
 	records  int64
 	killing  string // why it is to end; "" = it is not
 	revoking bool
+	heard    bool   // of, from its worker, since that said hello
 	ending   bool   // its end is on the way into the log
 	reporter string // who reported it meanwhile, and waits for an answer
 }
@@ -37,6 +39,7 @@ func (t *Tracker) attemptID(j *job, k *task) string {
 
 // list and unlist keep the books of attempts that are not over.
 func (t *Tracker) list(a *attempt) {
+	a.listed = t.cfg.Now()
 	t.attempts[a.id] = a
 	a.job.live[a.id] = a
 	if n := t.nodes[a.node]; n != nil {
@@ -126,9 +129,13 @@ func apiKind(kind string) api.TaskKind {
 // keepers are the core nodes that may keep a task node's segment, the order
 // turned by the task's index so that they share the load.
 func (t *Tracker) keepers(j *job, k *task) []*api.NodeAddress {
+	connected := map[string]bool{}
+	for _, n := range t.cfg.Workers.Nodes() {
+		connected[n.ID] = n.Connected
+	}
 	var list []*api.NodeAddress
 	for _, n := range t.nodes {
-		if n.cluster == j.rec.Cluster && n.role == state.RoleCore && !n.offline {
+		if n.cluster == j.rec.Cluster && n.role == state.RoleCore && !n.offline && connected[n.id] {
 			list = append(list, &api.NodeAddress{Node: n.id, Address: n.address})
 		}
 	}
@@ -146,7 +153,7 @@ func (t *Tracker) onStarted(node string, m *api.AttemptStarted) {
 	if a == nil || a.node != node {
 		return
 	}
-	a.started, a.revoking = true, false
+	a.started, a.revoking, a.heard = true, false, true
 	if m.UnixMs > 0 {
 		a.from = time.UnixMilli(m.UnixMs)
 	}

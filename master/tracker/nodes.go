@@ -18,6 +18,7 @@ type node struct {
 	slots                int
 	offline              bool // a message could not be sent: nothing new until it says hello again
 	attempts             map[string]*attempt
+	telling              bool // its hello is heard, but not yet all that it had kept for it
 }
 
 // send sends to a worker; one that cannot be reached gets nothing new until its next hello.
@@ -57,10 +58,14 @@ func (t *Tracker) nodeUp(id string, hello *api.WorkerHello) {
 		n = &node{id: id, attempts: map[string]*attempt{}}
 		t.nodes[id] = n
 	}
+	t.moved[id] = t.cfg.Now()
 	restarted := n.incarnation != "" && n.incarnation != hello.Incarnation
 	n.cluster, n.role, n.address, n.incarnation = rec.Cluster, rec.Role, hello.Address, hello.Incarnation
 	n.slots, n.offline = int(hello.Slots), false
-	t.seen[id] = true
+	if !t.seen[id] {
+		n.telling = true
+		t.after(t.cfg.ReportGrace, func() { t.toldAll(t.nodes[id]) })
+	}
 
 	running := map[string]bool{}
 	for _, r := range hello.Running {
@@ -84,6 +89,18 @@ func (t *Tracker) nodeUp(id string, hello *api.WorkerHello) {
 	t.touchAll(n.cluster)
 }
 
+// toldAll: a node has reported what ended while it had no leader: until then what
+// it ran would be handed out again though it is done. Its reports follow the hello,
+// and the first heartbeat follows them.
+func (t *Tracker) toldAll(n *node) {
+	if n == nil || !n.telling {
+		return
+	}
+	n.telling = false
+	t.seen[n.id] = true
+	t.touchAll(n.cluster)
+}
+
 // missing deals with an attempt that a returned node does not list: it is gone
 // with the process, or its report is on the way, or its lease never arrived.
 func (t *Tracker) missing(a *attempt, restarted bool) {
@@ -92,8 +109,11 @@ func (t *Tracker) missing(a *attempt, restarted bool) {
 	case restarted:
 		t.lose(a, "its worker was started again")
 	default:
+		a.heard = false
 		t.after(t.cfg.ReportGrace, func() {
-			if t.attempts[a.id] == a && !a.ending {
+			if t.attempts[a.id] == a && !a.ending && !a.heard {
+				// The lease may have arrived after the hello was written.
+				t.sendKill(a.node, a.id, "it is counted as lost")
 				t.lose(a, "lost when the connection to its worker broke")
 			}
 		})
@@ -105,7 +125,7 @@ func (t *Tracker) resume(n *node, r *api.RunningAttempt) {
 	a := t.attempts[r.Attempt]
 	switch {
 	case a != nil && a.node == n.id && a.killing == "":
-		a.started = r.Started
+		a.started, a.heard = r.Started, true
 		a.revoking = false
 	case a != nil && a.node == n.id:
 		a.started = r.Started
@@ -218,6 +238,7 @@ func (t *Tracker) nodeDown(id, reason string) {
 		}
 	}
 	delete(t.nodes, id)
+	t.moved[id] = t.cfg.Now()
 	for _, j := range t.jobs {
 		delete(j.told, id)
 	}

@@ -25,13 +25,12 @@ func (t *Tracker) plan(j *job) {
 	}
 	slots, inputs := t.slots(j.rec.Cluster), j.rec.Input
 	t.step(j, "plan", func(ctx context.Context) func() {
-		select {
-		case t.planners <- struct{}{}:
-			defer func() { <-t.planners }()
-		case <-ctx.Done():
+		turn := &planTurn{planners: t.planners}
+		if turn.take(ctx) != nil {
 			return nil
 		}
-		c, plan, err := t.makePlan(ctx, j, inputs, slots)
+		defer turn.give()
+		c, plan, err := t.makePlan(ctx, j, inputs, slots, turn)
 		return func() {
 			switch {
 			case errors.Is(err, context.Canceled):
@@ -65,17 +64,58 @@ func (t *Tracker) logPlan(j *job, c state.PlanJob, plan *input.Plan) {
 	})
 }
 
+// planTurn is a job's turn to plan. It is given up while the job's store is in trouble, so
+// that jobs with stores of their own that never answer do not keep the others from planning.
+type planTurn struct {
+	planners chan struct{}
+	taken    bool
+}
+
+func (p *planTurn) take(ctx context.Context) error {
+	if p.taken {
+		return nil
+	}
+	select {
+	case p.planners <- struct{}{}:
+		p.taken = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *planTurn) give() {
+	if p.taken {
+		p.taken = false
+		<-p.planners
+	}
+}
+
+// try is f as retry wants it: within the turn, which ends with a failure.
+func (p *planTurn) try(f func(ctx context.Context) error) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		if err := p.take(ctx); err != nil {
+			return fmt.Errorf("wait for other jobs to be planned: %w", err)
+		}
+		err := f(ctx)
+		if err != nil {
+			p.give()
+		}
+		return err
+	}
+}
+
 // makePlan asks the store; an error is one that fails the job.
-func (t *Tracker) makePlan(ctx context.Context, j *job, inputs []string, slots int) (state.PlanJob, *input.Plan, error) {
+func (t *Tracker) makePlan(ctx context.Context, j *job, inputs []string, slots int, turn *planTurn) (state.PlanJob, *input.Plan, error) {
 	var objects []input.Object
 	final := func(err error) bool {
 		var none *input.NoMatchError
 		return hopeless(err) || errors.As(err, &none) || errors.Is(err, objectstore.ErrInvalid)
 	}
-	err := retry(ctx, t.noting(j), final, func(ctx context.Context) (err error) {
+	err := retry(ctx, t.noting(j), final, turn.try(func(ctx context.Context) (err error) {
 		objects, err = input.List(ctx, j.store, inputs)
 		return err
-	})
+	}))
 	if err != nil {
 		return state.PlanJob{}, nil, fmt.Errorf("plan: %w", err)
 	}
@@ -88,16 +128,15 @@ func (t *Tracker) makePlan(ctx context.Context, j *job, inputs []string, slots i
 	if err != nil {
 		return state.PlanJob{}, nil, fmt.Errorf("plan: %w", err)
 	}
-	var key string
-	err = retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
+	key := "plans/" + j.id + "-" + digest + ".plan"
+	err = retry(ctx, t.noting(j), hopeless, turn.try(func(ctx context.Context) error {
 		store, bucket, prefix, err := t.cfg.Stores.System()
 		if err != nil {
 			return err
 		}
-		key = prefix + "plans/" + j.id + "-" + digest + ".plan"
-		_, err = store.Put(ctx, bucket, key, bytes.NewReader(data), int64(len(data)), objectstore.PutOptions{})
+		_, err = store.Put(ctx, bucket, prefix+key, bytes.NewReader(data), int64(len(data)), objectstore.PutOptions{})
 		return err
-	})
+	}))
 	if err != nil {
 		return state.PlanJob{}, nil, fmt.Errorf("store the plan: %w", err)
 	}
@@ -107,13 +146,14 @@ func (t *Tracker) makePlan(ctx context.Context, j *job, inputs []string, slots i
 	case j.spec.Reduces != nil:
 		c.Reduces = int(*j.spec.Reduces)
 	default:
-		c.Reduces = defaultReduces(plan.Bytes, slots)
+		c.Reduces = DefaultReduces(plan.Bytes, slots)
 	}
 	return c, plan, nil
 }
 
-// defaultReduces is one for each 64 MiB of input, but no more than one wave.
-func defaultReduces(bytes int64, slots int) int {
+// DefaultReduces is how many reduces a job has that does not say: one for each 64 MiB
+// of input, but no more than one wave over the cluster's slots.
+func DefaultReduces(bytes int64, slots int) int {
 	n := (bytes + bytesPerReduce - 1) / bytesPerReduce
 	return int(min(max(n, 1), int64(max(slots, 1))))
 }
@@ -157,11 +197,11 @@ func (t *Tracker) load(j *job) {
 }
 
 func (t *Tracker) readPlan(ctx context.Context, rec *state.Job) (*input.Plan, error) {
-	store, bucket, _, err := t.cfg.Stores.System()
+	store, bucket, prefix, err := t.cfg.Stores.System()
 	if err != nil {
 		return nil, err
 	}
-	r, err := store.Get(ctx, bucket, rec.PlanKey, 0, -1, "")
+	r, err := store.Get(ctx, bucket, prefix+rec.PlanKey, 0, -1, "")
 	if err != nil {
 		return nil, err
 	}

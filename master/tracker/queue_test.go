@@ -84,6 +84,49 @@ func TestTaskNodeNeedsACoreNode(t *testing.T) {
 	})
 }
 
+// That the core node goes away is not the fault of a map that cannot bring it its segment.
+func TestTheCoreNodeGoesAway(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.join("i-a", state.RoleCore, 1)
+		b := w.join("i-b", state.RoleTask, 2)
+		b.at(50 * time.Millisecond)
+		b.play = func(l *api.Lease) *api.Failure {
+			if len(l.PushTo) > 0 && !a.up() {
+				return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_NODE, Message: "no core node takes the segment"}
+			}
+			return nil
+		}
+		w.lead()
+		w.submit(6, 1, nil)
+		for range 6 {
+			w.until("a map runs there", func() bool { return w.leader.RunningOn("i-b") > 0 || w.job().Ended() })
+			a.cut()
+			time.Sleep(time.Second)
+			a.reconnect()
+		}
+		w.await()
+		w.committed()
+		require.Zero(t, w.job().Failed)
+		require.Positive(t, w.job().Lost)
+	})
+}
+
+// Its own fault is, though, and that has an end.
+func TestATaskNodeFails(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.join("i-a", state.RoleCore, 1)
+		b := w.join("i-b", state.RoleTask, 2)
+		full := func(*api.Lease) *api.Failure {
+			return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_NODE, Message: "no space left on device"}
+		}
+		a.play, b.play = full, full
+		w.lead()
+		w.submit(2, 1, nil)
+		w.await()
+		w.nothing(state.JobFailed)
+	})
+}
+
 func TestUploadsOfHoursAgoAreNotUsed(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join("i-a", state.RoleCore, 1)
@@ -196,7 +239,7 @@ func TestDefaultReduces(t *testing.T) {
 		slots int
 		want  int
 	}{{0, 4, 1}, {100, 4, 1}, {64 << 20, 4, 1}, {64<<20 + 1, 4, 2}, {1 << 40, 4, 4}, {1 << 30, 0, 1}} {
-		require.Equal(t, c.want, defaultReduces(c.bytes, c.slots), "%d bytes, %d slots", c.bytes, c.slots)
+		require.Equal(t, c.want, DefaultReduces(c.bytes, c.slots), "%d bytes, %d slots", c.bytes, c.slots)
 	}
 }
 

@@ -123,6 +123,12 @@ const maxRefusals = 8
 func (t *Tracker) refusedWin(j *job, a *attempt, reason string) {
 	j.log.Info("completion refused", zap.String("attempt", a.id), zap.String("reason", reason))
 	k := a.task
+	if j.rec.Ending == "" && reason != state.RefusedJobEnded { // it had its slot and its time: people ask what became of it
+		t.proposeEnd(state.EndTask{Job: j.id, Task: k.id, CountsAs: state.CountsKilled, Ended: &state.EndedAttempt{
+			Attempt: a.id, Node: a.node, StartedAt: a.from, EndedAt: t.cfg.Now(),
+			Failure: state.Failure{Task: k.String(), Attempt: a.id, Node: a.node, Message: reason},
+		}}, func(state.EndTaskResult) { t.reread(j, k); t.touch(j) })
+	}
 	if k.done || j.rec.Ending != "" {
 		return
 	}
@@ -224,9 +230,32 @@ func (t *Tracker) fail(a *attempt, r *api.AttemptReport, f *api.Failure) {
 		t.beChoosy(j, k)
 		t.loseSegment(j, int(f.SegmentMap), f.SegmentAttempt)
 		t.ended(a, e, state.CountsKilled, nil)
+	case api.FailureKind_FAILURE_KIND_NODE:
+		if t.keeperMoved(a) {
+			k.shun = append(k.shun, a.node)
+			t.beChoosy(j, k)
+			t.ended(a, e, state.CountsLost, nil)
+			return
+		}
+		fallthrough
 	default:
 		t.ended(a, e, state.CountsFailed, func() { t.afterFailure(j, k, e) })
 	}
+}
+
+// keeperMoved says whether a map on a task node may have failed because a core node, where
+// its segment was to go, went away meanwhile or is away now: that is not its own fault.
+func (t *Tracker) keeperMoved(a *attempt) bool {
+	n := t.nodes[a.node]
+	if a.task.id.Kind != state.Map || a.job.rec.MapOnly() || n == nil || n.role == state.RoleCore {
+		return false
+	}
+	for _, core := range t.cfg.View().Nodes(n.cluster) {
+		if core.Role == state.RoleCore && (!t.moved[core.ID].Before(a.listed) || t.away(core.ID)) {
+			return true
+		}
+	}
+	return false
 }
 
 // afterFailure fails the job when a task has had its attempts.
@@ -313,9 +342,10 @@ func (t *Tracker) sendKill(node, attempt, why string) {
 
 // onProgress takes over what a heartbeat says of running attempts.
 func (t *Tracker) onProgress(node string, h *api.WorkerHeartbeat) {
+	t.toldAll(t.nodes[node])
 	for _, p := range h.Progress {
 		if a := t.attempts[p.Attempt]; a != nil && a.node == node {
-			a.bytes, a.records = p.BytesDone, p.RecordsDone
+			a.bytes, a.records, a.heard = p.BytesDone, p.RecordsDone, true
 			a.job.observe(t.cfg.Now())
 			t.changes.tell(a.job.id)
 		}

@@ -81,8 +81,9 @@ type Tracker struct {
 	made     uint64 // attempts named in this term
 	entries  pipeline
 	dirty    map[*job]struct{}
-	seen     map[string]bool // nodes that have said hello in this term
-	leaseUp  bool            // the lease after the start is over
+	seen     map[string]bool      // nodes that have said hello in this term
+	moved    map[string]time.Time // when a node last said hello or went down
+	leaseUp  bool                 // the lease after the start is over
 	planners chan struct{}
 	timers   map[*time.Timer]struct{}
 }
@@ -108,7 +109,7 @@ func New(c Config) (*Tracker, error) {
 		cfg: c, log: c.Log.Named("tracker"),
 		events: make(chan func(), 1024), done: make(chan struct{}),
 		jobs: map[string]*job{}, nodes: map[string]*node{}, attempts: map[string]*attempt{},
-		dirty: map[*job]struct{}{}, seen: map[string]bool{},
+		dirty: map[*job]struct{}{}, seen: map[string]bool{}, moved: map[string]time.Time{},
 		planners: make(chan struct{}, c.Planners), timers: map[*time.Timer]struct{}{},
 	}, nil
 }

@@ -38,6 +38,7 @@ type worker struct {
 	digest func(l *api.Lease) uint64       // of a map's output
 	broken map[string]bool                 // segments held that cannot be read, by attempt
 	mute   bool                            // reports nothing
+	late   time.Duration                   // between a hello and the reports that follow it
 	short  bool                            // its reduces miss a record
 	spoil  string                          // what becomes of the first segment of map 0
 }
@@ -140,9 +141,11 @@ func (k *worker) hello() {
 	l := k.w.leader
 	k.w.mu.Unlock()
 	l.Up(k.id, h)
+	time.Sleep(k.late)
 	for _, r := range reports {
 		k.tell(&api.WorkerMessage{Message: &api.WorkerMessage_Report{Report: r}})
 	}
+	k.tell(&api.WorkerMessage{Message: &api.WorkerMessage_Heartbeat{Heartbeat: &api.WorkerHeartbeat{}}})
 }
 
 // cut breaks the connection; what is in the air is lost.

@@ -31,6 +31,8 @@ type world struct {
 	t   *testing.T
 	mem *objectstore.Memory
 
+	prefix string // the system prefix's key
+
 	mu      sync.Mutex
 	log     *state.Store
 	index   uint64
@@ -192,7 +194,7 @@ func (l *leader) For(*state.Job) (objectstore.Store, *api.ObjectStore, error) {
 }
 
 func (l *leader) System() (objectstore.Store, string, string, error) {
-	return &leaderStore{l.w.mem, l}, "system", "", nil
+	return &leaderStore{l.w.mem, l}, "system", l.w.prefix, nil
 }
 
 func (l *leader) Send(node string, m *api.MasterMessage) bool {

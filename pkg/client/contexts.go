@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"millrace/pkg/nodedir"
 	"millrace/pkg/security"
 )
 
@@ -111,7 +112,7 @@ func UseContext(home, name string) error {
 	if _, err := LoadContext(home, name); err != nil {
 		return err
 	}
-	return writeFile(currentPath(home), []byte(name+"\n"))
+	return nodedir.WriteFile(currentPath(home), []byte(name+"\n"))
 }
 
 // ListContexts gives the names, in order.
@@ -172,32 +173,5 @@ func WriteContext(path string, c *Context) error {
 	if err != nil {
 		return fmt.Errorf("write context: %w", err)
 	}
-	return writeFile(path, append(data, '\n'))
-}
-
-// writeFile replaces a file atomically: a reader sees the old or the new one, whole.
-func writeFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err = f.Sync(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err = f.Close(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return nodedir.WriteFile(path, append(data, '\n'))
 }

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -140,6 +141,9 @@ func (m *Membership) Open(ctx context.Context) error {
 	if err != nil {
 		cancel()
 		close(m.done)
+		if strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) { // memberlist does not wrap it
+			err = fmt.Errorf("%w (%v)", syscall.EADDRINUSE, err)
+		}
 		return fmt.Errorf("membership: listen on %s: %w", m.cfg.Listen, err)
 	}
 	m.mu.Lock()

@@ -149,10 +149,15 @@ func (c *Cluster) open(ctx context.Context) (err error) {
 
 // prepare decides what each process is started with.
 func (c *Cluster) prepare() error {
-	if c.conf.S3 != nil {
-		c.s3 = *c.conf.S3
-	} else if err := c.prepareStore(); err != nil {
-		return err
+	switch {
+	case c.conf.S3 != nil:
+		c.s3, c.layout.Store = *c.conf.S3, c.conf.S3.Endpoint
+	case c.layout.Store != "": // what it has there would seem lost
+		return fmt.Errorf("%w: %s", ErrStore, c.layout.Store)
+	default:
+		if err := c.prepareStore(); err != nil {
+			return err
+		}
 	}
 	if err := c.prepareMaster(); err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"millrace/pkg/nodedir"
 )
 
 // Keys are the embedded object store's one account.
@@ -41,25 +43,10 @@ func LoadKeys(path string, getenv func(string) string) (Keys, error) {
 	return k, writeFile(path, append(data, '\n'))
 }
 
-// writeFile writes a file of mode 0600 whole: a reader sees the old one or the new one.
+// writeFile replaces a file of the folder, mode 0600, whole or not at all.
 func writeFile(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return nodedir.WriteFile(path, data)
 }

@@ -16,6 +16,9 @@ import (
 	"time"
 )
 
+// ErrStore says that the cluster in the folder has its files in a store that was not named.
+var ErrStore = errors.New("the cluster in this folder uses another object store")
+
 // ErrInUse says that the folder belongs to a running cluster.
 var ErrInUse = errors.New("another millrace dev runs in this folder")
 
@@ -23,6 +26,8 @@ var ErrInUse = errors.New("another millrace dev runs in this folder")
 // nodes know each other by. It lies in DIR/dev.json.
 type layout struct {
 	Ports map[string]map[string]int `json:"ports"` // by process and purpose
+	// Store is the object store's URL if it is not the embedded one.
+	Store string `json:"store,omitempty"`
 
 	path string
 }

@@ -15,11 +15,24 @@ import (
 	"millrace/pkg/api/apiconnect"
 	"millrace/pkg/client"
 	"millrace/pkg/embeddedstore"
+	"millrace/pkg/objectstore"
 )
+
+// systemBucket is where a site keeps its own things, unless told otherwise; dev never does.
+const systemBucket = "millrace-system"
 
 // start launches the processes, side by side where order allows, and waits until all nodes run.
 func (c *Cluster) start(ctx context.Context) error {
-	if c.store != nil {
+	store, err := objectstore.NewS3(objectstore.Config{Endpoint: c.s3.Endpoint, Region: c.s3.Region, AccessKey: c.s3.AccessKey, SecretKey: c.s3.SecretKey,
+		SessionToken: c.s3.SessionToken, CAPEM: c.s3.CABundle})
+	if err != nil {
+		return err
+	}
+	if c.store == nil { // somebody else's: better said now than by the first job
+		if _, err := store.BucketExists(ctx, systemBucket); err != nil {
+			return err
+		}
+	} else {
 		c.launch(c.store)
 		if err := embeddedstore.Ready(ctx, c.s3.Endpoint); err != nil {
 			return fmt.Errorf("object store: %w", err)
@@ -37,7 +50,10 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.giveTokens(ctx, admin.API()); err != nil {
 		return err
 	}
-	return c.waitForNodes(ctx, admin.API())
+	if err := c.waitForNodes(ctx, admin.API()); err != nil {
+		return err
+	}
+	return poll(ctx, func() (bool, error) { return store.BucketExists(ctx, systemBucket) }) // the master makes it
 }
 
 // poll calls done every 20 ms until it says so. Only the start does this: nothing in a job's path polls.

@@ -50,6 +50,9 @@ func (f *Files) Plan(ctx context.Context, from []Place, to Place, recursive bool
 				return nil, err
 			}
 		}
+		if e.Dir && target.within(e.Place) || !e.Dir && same(e.Place, target) {
+			return nil, &OntoItselfError{from[i].String(), to.String()}
+		}
 		if !e.Dir {
 			tasks = append(tasks, Task{e.Place, target, e.Size})
 			continue
@@ -99,7 +102,7 @@ func (f *Files) Copy(ctx context.Context, tasks []Task, done *atomic.Int64) erro
 
 func (f *Files) copyOne(ctx context.Context, t Task, done *atomic.Int64) error {
 	if same(t.From, t.To) {
-		return errors.New("both are the same file")
+		return &OntoItselfError{t.From.String(), t.To.String()}
 	}
 	r, err := f.Open(ctx, t.From)
 	if err != nil {

@@ -254,10 +254,46 @@ func TestAFailedCopyLeavesNothing(t *testing.T) {
 func TestAFileIsNotCopiedOntoItself(t *testing.T) {
 	f, _ := newFiles(t)
 	dir := tree(t, map[string]string{"a": "precious"})
-	tasks, err := f.Plan(t.Context(), []Place{{Path: dir + "/a"}}, Place{Path: dir}, false)
-	require.NoError(t, err)
-	require.ErrorContains(t, f.Copy(t.Context(), tasks, nil), "the same file")
+	var itself *OntoItselfError
+	_, err := f.Plan(t.Context(), []Place{{Path: dir + "/a"}}, Place{Path: dir}, false)
+	require.ErrorAs(t, err, &itself)
+	require.ErrorAs(t, f.Copy(t.Context(), []Task{{From: Place{Path: dir + "/a"}, To: Place{Path: dir + "/a"}}}, nil), &itself)
 	require.Equal(t, map[string]string{"a": "precious"}, read(t, dir))
+}
+
+func TestAFolderIsNotCopiedIntoItself(t *testing.T) {
+	f, s := newFiles(t)
+	_, err := s.Put(t.Context(), "bkt", "x/a", strings.NewReader("1"), 1, objectstore.PutOptions{})
+	require.NoError(t, err)
+	dir := tree(t, map[string]string{"a": "precious", "b/c": "too"})
+	for _, test := range []struct {
+		from, to string
+		refused  bool
+	}{
+		{"s3://bkt/x/", "s3://bkt/x/sub/", true},
+		{"s3://bkt/x", "s3://bkt/x", true},
+		{"s3://bkt/", "s3://bkt/y/", true},
+		{"s3://bkt/x/", "s3://bkt/xy/", false},
+		{dir, dir + "/new/deep", true},
+		{dir, dir + "/", true},
+		{dir + "/b", dir + "/bc", false},
+	} {
+		_, err := f.Plan(t.Context(), []Place{parse(t, test.from)}, parse(t, test.to), true)
+		var itself *OntoItselfError
+		require.Equal(t, test.refused, errors.As(err, &itself), "%s to %s: %v", test.from, test.to, err)
+	}
+}
+
+func TestASchemeWithoutItsSlashesIsNoLocalFile(t *testing.T) {
+	for in, meant := range map[string]string{"s3:/b": "s3://b", "s3:b/k": "s3://b/k", "hdfs:/x": "hdfs:///x"} {
+		_, err := Parse(in)
+		var scheme *SchemeError
+		require.ErrorAs(t, err, &scheme)
+		require.Equal(t, meant, scheme.Meant)
+	}
+	p, err := Parse("./s3:/b")
+	require.NoError(t, err)
+	require.Equal(t, "./s3:/b", p.Path)
 }
 
 // 10,000 parts hold S3's largest object, and no part is larger than S3 takes.

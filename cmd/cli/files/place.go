@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -36,6 +37,21 @@ type FolderError struct{ Place string }
 
 func (e *FolderError) Error() string { return e.Place + " is a folder" }
 
+// SchemeError says that a URL was mistyped; a local file of that name is ./s3:….
+type SchemeError struct{ Place, Meant string }
+
+func (e *SchemeError) Error() string { return e.Place + " is no URL: its scheme lacks //" }
+
+// OntoItselfError says that what is to be copied would land on itself, or a folder inside itself.
+type OntoItselfError struct{ From, To string }
+
+func (e *OntoItselfError) Error() string {
+	if e.From == e.To {
+		return e.From + " would be copied onto itself"
+	}
+	return fmt.Sprintf("%s would be copied onto or into itself: %s", e.From, e.To)
+}
+
 // Place is where a file is: in a bucket, or on this machine.
 type Place struct {
 	Bucket string // "" = local
@@ -49,6 +65,13 @@ func Parse(s string) (Place, error) {
 	if !ok {
 		if s == "" {
 			return Place{}, errors.New("an empty path names nothing")
+		}
+		if scheme, rest, ok := strings.Cut(s, ":"); ok && slices.Contains([]string{"s3", "s3a", "s3n", "hdfs"}, scheme) {
+			slashes := "://"
+			if scheme == "hdfs" {
+				slashes = ":///" // the path begins with one of its own
+			}
+			return Place{}, &SchemeError{s, scheme + slashes + strings.TrimLeft(rest, "/")}
 		}
 		return Place{Path: s}, nil
 	}
@@ -92,6 +115,27 @@ func (p Place) folderish() bool {
 		return p.Path == "" || strings.HasSuffix(p.Path, "/")
 	}
 	return strings.HasSuffix(p.Path, "/")
+}
+
+// within says whether the place is a folder or lies below it.
+func (p Place) within(folder Place) bool {
+	if p.Remote() || folder.Remote() {
+		return p.Bucket == folder.Bucket && strings.HasPrefix(folderKey(p.Path), folderKey(folder.Path))
+	}
+	at, err := filepath.Abs(p.Path)
+	if err != nil {
+		return false
+	}
+	root, err := os.Stat(folder.Path)
+	for ; err == nil; at = filepath.Dir(at) {
+		if st, statErr := os.Stat(at); statErr == nil && os.SameFile(root, st) {
+			return true
+		}
+		if at == filepath.Dir(at) {
+			break
+		}
+	}
+	return false
 }
 
 // base is the last element of its name.

@@ -111,10 +111,35 @@ func OfJob(j *api.Job) Job {
 		Counters:      Counters(j.GetCounters()),
 		OutputRecords: j.GetOutputRecords(), OutputBytes: j.GetOutputBytes(), Parts: j.GetParts(),
 	}
+	if !v.StartedAt.IsZero() {
+		FillCounters(v.Counters)
+	}
 	if f := j.GetFailure(); f != nil {
 		v.Failure = &Failure{f.GetTask(), f.GetAttempt(), f.GetNode(), f.GetExitCode(), f.GetSignal(), f.GetInput(), f.GetOffset(), f.GetStderrTail(), f.GetMessage()}
 	}
 	return v
+}
+
+// engineCounters are those of the group millrace that every job has.
+var engineCounters = [...]string{
+	"mapInputRecords", "mapInputBytes", "mapOutputRecords", "mapOutputBytes", "combineInputRecords", "combineOutputRecords",
+	"segmentRecords", "segmentBytes", "fetchedRecords", "spilledRecords", "reduceInputGroups", "reduceInputRecords",
+	"reduceOutputRecords", "outputBytes", "slotMs", "cpuMs",
+}
+
+// FillCounters adds, as 0, the engine's counters that nothing has counted: who
+// reads them need not know which of them a map-only job has.
+func FillCounters(counters map[string]map[string]int64) {
+	engine := counters["millrace"]
+	if engine == nil {
+		engine = map[string]int64{}
+		counters["millrace"] = engine
+	}
+	for _, name := range engineCounters {
+		if _, ok := engine[name]; !ok {
+			engine[name] = 0
+		}
+	}
 }
 
 // Counters groups counters; never nil.

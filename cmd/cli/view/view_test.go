@@ -67,3 +67,12 @@ func TestCluster(t *testing.T) {
 	require.Equal(t, Slots{4, 3}, v.Slots)
 	require.True(t, v.Masters[0].Leader)
 }
+
+func TestAJobThatHasStartedHasAllCountersOfTheEngine(t *testing.T) {
+	require.Empty(t, OfJob(&api.Job{}).Counters)
+	v := OfJob(&api.Job{StartedAt: timestamppb.Now(), Counters: []*api.Counter{{Group: "millrace", Name: "mapInputRecords", Value: 7}, {Group: "Mine", Name: "odd", Value: 1}}})
+	require.Len(t, v.Counters["millrace"], len(engineCounters))
+	require.EqualValues(t, 7, v.Counters["millrace"]["mapInputRecords"])
+	require.Contains(t, v.Counters["millrace"], "spilledRecords")
+	require.Equal(t, map[string]int64{"odd": 1}, v.Counters["Mine"])
+}
