@@ -156,7 +156,7 @@ func TestDamagedSegments(t *testing.T) {
 		"flipped byte": func(t *testing.T, path string) {
 			data, err := os.ReadFile(path)
 			require.NoError(t, err)
-			data[len(data)/3] ^= 1
+			data[len(data)*2/3] ^= 1 // in a partition that nobody has fetched yet
 			require.NoError(t, os.WriteFile(path, data, 0o600))
 		},
 		"truncated": func(t *testing.T, path string) {
@@ -184,6 +184,8 @@ func TestDamagedSegments(t *testing.T) {
 			g.open(t, g.reduceGate)
 			job := c.waitJob(id)
 			require.Equal(t, "COMPLETED", job.str("state"), job)
+			require.NotZero(t, job.num("attempts", "lost"), "the map ran again")
+			require.Zero(t, job.num("attempts", "failed"))
 			_, lines := readOutput(t, c, "data", "o/")
 			requireCounts(t, in.counts, lines)
 		})
@@ -225,6 +227,8 @@ func TestNotDeterministic(t *testing.T) {
 		}
 		return job.str("endedAt") != "", fmt.Sprint(job)
 	})
+	t.Logf("the job ended %s: %s", job.str("state"), job.str("reason"))
+	require.NotZero(t, job.num("attempts", "lost"), "reduces started over")
 	if job.str("state") == "COMPLETED" {
 		// It got through before its second loss: then what it wrote is one consistent set.
 		m, _ := readOutput(t, c, "data", "o/")
