@@ -94,7 +94,7 @@ func dev(c *call) error {
 	if err := c.keepContext(name, cluster); err != nil {
 		return err
 	}
-	conf.Say("cluster of %d core and %d task nodes with %d slots is ready after %s", conf.Core, conf.Task, cluster.Slots(), formatDuration(time.Since(started)))
+	conf.Say("cluster of %s and %s with %s is ready after %s", plural(conf.Core, "core node"), plural(conf.Task, "task node"), plural(cluster.Slots(), "slot"), formatDuration(time.Since(started)))
 	conf.Say("  object store  %s  (keys: millrace context env)\n  data and logs %s\n  context       %s, now the current one", cluster.S3().Endpoint, cluster.Dir(), name)
 	conf.Say("in another terminal:\n  millrace fs mb s3://input\n  millrace fs mb s3://output\n  millrace fs put FILE s3://input/\n  millrace run wordcount s3://input/ s3://output/words/\nCtrl-C ends the cluster; millrace dev goes on where it was")
 	if err := c.print(map[string]any{"ready": cluster.Server(), "context": name, "dir": cluster.Dir(), "s3Endpoint": cluster.S3().Endpoint},

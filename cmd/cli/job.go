@@ -247,7 +247,7 @@ func jobLogs(c *call) error {
 		return err
 	}
 	defer stream.Close()
-	attempt, text := "", strings.Builder{}
+	attempt, text, silent := "", strings.Builder{}, true
 	for stream.Receive() {
 		m := stream.Msg()
 		if attempt == "" && m.GetAttempt() != "" {
@@ -256,6 +256,7 @@ func jobLogs(c *call) error {
 				fmt.Fprintf(c.env.Stderr, "attempt %s\n", attempt)
 			}
 		}
+		silent = silent && len(m.GetData()) == 0
 		if c.json {
 			text.Write(m.GetData())
 		} else if _, err := c.env.Stdout.Write(m.GetData()); err != nil {
@@ -266,6 +267,9 @@ func jobLogs(c *call) error {
 		return err
 	}
 	if !c.json {
+		if silent {
+			fmt.Fprintf(c.env.Stderr, "it wrote nothing to standard error; millrace job why %s says how it ended\n", c.args[0])
+		}
 		return nil
 	}
 	return c.print(map[string]string{"attempt": attempt, "log": text.String()}, nil)

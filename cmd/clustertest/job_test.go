@@ -189,6 +189,13 @@ func TestFailingProgram(t *testing.T) {
 	require.NotEmpty(t, job.str("failure", "attempt"))
 	require.Contains(t, c.mr("job", "logs", job.str("id")), "so it broke")
 	requireNothing(t, c, "data", "o")
+
+	r = c.try("job", "submit", "--mapper", "exit 9", "--reducer", "cat", "--input", "s3://data/in", "--output", "s3://data/o", "--wait")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.err, "9")
+	r = c.try("job", "logs", "last")
+	require.Zero(t, r.code, r.err)
+	require.Contains(t, r.err, "wrote nothing")
 }
 
 // TestQueue: what does not fit waits and is seen waiting; a node never runs more than its slots.

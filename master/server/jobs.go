@@ -53,7 +53,7 @@ func findJob(v *state.View, clusterRef, ref string) (*state.Job, error) {
 	found, err := v.FindJob(id, ref)
 	if err != nil || len(found) == 0 {
 		if ref == "last" {
-			return nil, notFound("submit one: millrace run wordcount s3://IN s3://OUT", "there is no job yet")
+			return nil, notFound("submit one: millrace run wordcount s3://BUCKET/INPUT/ s3://BUCKET/OUTPUT/", "there is no job yet")
 		}
 		return nil, notFound("millrace job list names them", "no such job: %s", ref)
 	}

@@ -129,6 +129,7 @@ func nodeOfAttempt(v *state.View, l *Leader, j *state.Job, attempt string) (node
 }
 
 func (s *Server) openLog(ctx context.Context, v *state.View, l *Leader, job, attempt, node string, follow bool) (io.ReadCloser, error) {
+	silent := false // its node is there and knows of no log
 	for _, n := range l.Sessions.Nodes() {
 		if n.ID != node {
 			continue
@@ -140,6 +141,7 @@ func (s *Server) openLog(ctx context.Context, v *state.View, l *Leader, job, att
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		silent = errors.Is(err, errNoLog)
 	}
 	store, _, err := s.siteStore(v)
 	if err != nil {
@@ -150,6 +152,9 @@ func (s *Server) openLog(ctx context.Context, v *state.View, l *Leader, job, att
 		return nil, err
 	}
 	body, err := store.Get(ctx, place.Bucket, place.Key+logFolder+job+"/"+attempt+".log", 0, -1, "")
+	if errors.Is(err, objectstore.ErrNotExist) && silent {
+		return io.NopCloser(strings.NewReader("")), nil // it wrote nothing: only what is not empty is kept
+	}
 	if errors.Is(err, objectstore.ErrNotExist) {
 		return nil, notFound("", "the log of attempt %s is gone: node %s is not connected and had not stored it", attempt, node)
 	}
@@ -208,11 +213,14 @@ func (w *workerLogs) open(ctx context.Context, n session.Node, job, attempt stri
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		return nil, fmt.Errorf("%w: %s answers %s", errNoLog, n.ID, resp.Status)
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
 	}
-	return resp.Body, nil
+	resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, errNoLog
+	}
+	return nil, fmt.Errorf("log of %s: node %s answers %s", attempt, n.ID, resp.Status)
 }
 
 func (w *workerLogs) close() {
