@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,8 +27,10 @@ const (
 	spoolDir    = ".shuffle"
 	noRoom      = 20 * time.Second
 	roomRetry   = 250 * time.Millisecond
-	maxMessage  = 2 << 10 // of a failure
-	pushRounds  = 2       // through the core nodes, before the attempt fails
+	maxMessage  = 2 << 10          // of a failure
+	noCore      = 15 * time.Second // that no core node takes a segment, before the attempt fails
+	firstPush   = 250 * time.Millisecond
+	lastPush    = 4 * time.Second // the longest pause between two rounds over the core nodes
 
 	// How long after an attempt was ended by somebody's SIGTERM this node may get its own:
 	// service managers send one to every process of a unit.
@@ -274,10 +277,12 @@ func (r *runner) settle(result *api.AttemptResult) (node string, err error) {
 	return r.w.id.ID, nil
 }
 
-// push tries the core nodes in turn: one that refuses or is away is passed over.
+// push tries the core nodes in turn: one that refuses or is away is passed over, and asked
+// again in the next round, when it may have started again or have room.
 func (r *runner) push(path string, digest uint64) (node string, err error) {
-	var errs []error
-	for range pushRounds {
+	pause := firstPush
+	for late := time.Now().Add(r.w.noCore); ; {
+		var errs []error // of this round
 		for _, to := range r.l.PushTo {
 			c, err := r.w.clients.Client(to.Node)
 			if err == nil {
@@ -292,8 +297,14 @@ func (r *runner) push(path string, digest uint64) (node string, err error) {
 			}
 			errs = append(errs, err)
 		}
+		if time.Now().After(late) {
+			return "", fmt.Errorf("no core node takes the segment: %w", errors.Join(errs...))
+		}
+		if !sleep(r.t.ctx, pause/2+rand.N(pause/2)) {
+			return "", r.t.ctx.Err()
+		}
+		pause = min(2*pause, lastPush)
 	}
-	return "", fmt.Errorf("no core node takes the segment: %w", errors.Join(errs...))
 }
 
 // dropSegment frees the segment that a map has brought somewhere, if it has.

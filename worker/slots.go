@@ -241,6 +241,11 @@ func (s *slots) bytesDone(t *task) int64 {
 func (s *slots) heartbeat(diskFree int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.beat(diskFree)
+}
+
+// beat is heartbeat, called with mu held.
+func (s *slots) beat(diskFree int64) {
 	h := &api.WorkerHeartbeat{DiskFreeBytes: diskFree}
 	for id, t := range s.running {
 		if !t.told {
@@ -266,7 +271,7 @@ func (s *slots) send(m *api.WorkerMessage) {
 }
 
 // connect makes out the session's queue: first the hello, filled in with what runs, then
-// the reports and problems that nobody has answered; from then on what happens.
+// the reports and problems that nobody has answered, then a heartbeat; from then on what happens.
 func (s *slots) connect(out *outbox, hello *api.WorkerHello, problems []*api.SegmentProblem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -292,6 +297,8 @@ func (s *slots) connect(out *outbox, hello *api.WorkerHello, problems []*api.Seg
 	for _, p := range problems {
 		s.send(&api.WorkerMessage{Message: &api.WorkerMessage_Problem{Problem: p}})
 	}
+	// A new leader leases again when it has this: what ended under the old one is all said.
+	s.beat(hello.DiskFreeBytes)
 }
 
 // disconnect ends a session's queue.

@@ -84,8 +84,12 @@ func TestTheBooksHoldWhateverComes(t *testing.T) {
 			if !slices.Equal(said, want) {
 				t.Fatalf("hello says %v, want %v", said, want)
 			}
-			if n := len(again.take()); n != 1+len(reported) {
-				t.Fatalf("a new session begins with %d messages, want the hello and %d reports", n, len(reported))
+			first := again.take()
+			if len(first) != 1+len(reported)+1 || first[0].GetHello() == nil || first[len(first)-1].GetHeartbeat() == nil {
+				t.Fatalf("a new session begins with %v, want the hello, %d reports and a heartbeat", first, len(reported))
+			}
+			if n := len(first[len(first)-1].GetHeartbeat().Progress); n != len(running) {
+				t.Fatalf("the first heartbeat tells of %d attempts, want all %d", n, len(running))
 			}
 		}
 	})

@@ -90,6 +90,7 @@ type Worker struct {
 	openStore func(*api.ObjectStore) (objectstore.Store, error)
 	room      func() (int64, error) // bytes that attempts may still write to the disk
 	noRoom    time.Duration         // how long an attempt waits for some
+	noCore    time.Duration         // how long a map's segment waits for a core node to take it
 
 	tasks sync.WaitGroup // attempts and what cleans up after jobs
 }
@@ -141,7 +142,7 @@ func New(c Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	return &Worker{cfg: c, log: c.Log, incarnation: hex.EncodeToString(life), pid: os.Getpid(), openStore: openStore,
-		room: roomFor(c.Dir), noRoom: noRoom}, nil
+		room: roomFor(c.Dir), noRoom: noRoom, noCore: noCore}, nil
 }
 
 // Run is the node's life, until ctx ends: then it leases no more, gives attempts a moment to

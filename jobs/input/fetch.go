@@ -22,7 +22,7 @@ const (
 	firstRange = 1 << 20  // the first range is small, so that work begins early; they double
 	overshoot  = 64 << 10 // read beyond a piece's end with its last range, where most last records end
 	maxFetches = 32       // at once: what hides the latency of many small objects
-	maxTries   = 5        // in a row that brought nothing
+	maxTries   = 5        // in a row that brought nothing, while the store answers
 )
 
 // chunk is one range of one piece. data and err are the reader's once done is closed.
@@ -163,18 +163,24 @@ func (f *fetcher) close() {
 	f.queue, f.pieces, f.free = nil, nil, nil
 }
 
-// load fills c.data. A body cut short is read on from where it ended.
+// load fills c.data. A body cut short is read on from where it ended; a store that
+// does not answer is waited for.
 func (f *fetcher) load(c *chunk) error {
 	got, tries := 0, 0
+	var outage Outage
 	for got < len(c.data) {
 		n, err := f.read(c, got)
 		if n > 0 {
 			tries = 0
+			outage.Over()
 		}
 		if got += n; got == len(c.data) {
 			return nil
 		}
-		if tries++; tries >= maxTries || !worthAnotherTry(f.ctx, err) {
+		if outage.Again(f.ctx, err) {
+			continue
+		}
+		if tries++; tries >= maxTries || errors.Is(err, objectstore.ErrUnreachable) || !worthAnotherTry(f.ctx, err) {
 			return &ReadError{URL: objectURL(c.piece.Bucket, c.piece.Key), Offset: c.offset + int64(got), Err: explain(f.ctx, err)}
 		}
 		pause := time.NewTimer(time.Duration(rand.Int64N(int64(50*time.Millisecond)<<tries)) + time.Millisecond)

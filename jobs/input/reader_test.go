@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/stretchr/testify/require"
@@ -292,9 +293,51 @@ func TestStoreThatStaysAway(t *testing.T) {
 			}
 			return nil, objectstore.ErrUnreachable
 		}
+		start := time.Now()
 		_, err := failsWith(t, b, input.Cut(b.objects("o"), 100, "")[0], input.ReaderConfig{})
 		require.ErrorIs(t, err, objectstore.ErrUnreachable)
+		require.InDelta(t, 3*time.Minute, time.Since(start), float64(3*time.Second), "it was waited for")
 		require.EqualValues(t, 5, err.Offset, "what came before was not lost")
+	})
+}
+
+func TestAStoreThatIsAwayForAWhileIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := store(map[string]string{"o": "0123456789\n", "p": "next\n"})
+		back := time.Now().Add(170 * time.Second)
+		gets := 0
+		b.before = func(int, string, int64, int64) (io.ReadCloser, error) {
+			gets++
+			if time.Now().Before(back) {
+				return nil, objectstore.ErrUnreachable
+			}
+			return nil, nil
+		}
+		split := input.Cut(b.objects("o"), 100, "")[0]
+		require.Equal(t, lines("s3://bucket/o", "0123456789\n"), readAll(t, b, split, input.ReaderConfig{}))
+		require.Less(t, time.Since(back), 3*time.Second)
+		require.Less(t, gets, 200, "it is not hammered")
+		require.Greater(t, gets, 80, "nor given up between")
+	})
+}
+
+func TestAnOutageBeginsAnewAfterASuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o input.Outage
+		away := fmt.Errorf("get: %w", objectstore.ErrUnreachable)
+		start := time.Now()
+		require.True(t, o.Again(t.Context(), away))
+		require.GreaterOrEqual(t, time.Since(start), 100*time.Millisecond)
+		require.LessOrEqual(t, time.Since(start), 200*time.Millisecond)
+		for o.Again(t.Context(), away) {
+		}
+		require.False(t, o.Again(t.Context(), away))
+		o.Over()
+		require.True(t, o.Again(t.Context(), away))
+		require.False(t, o.Again(t.Context(), objectstore.ErrDenied), "an answer is no outage")
+		ended, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(50*time.Millisecond, cancel)
+		require.False(t, o.Again(ended, away), "the end of the context ends the wait")
 	})
 }
 

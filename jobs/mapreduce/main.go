@@ -149,13 +149,21 @@ func runLocal(ctx context.Context, job Job, argv0 string, args []string, stdout,
 	if c.json {
 		err = writeJSON(stdout, result)
 	} else {
-		_, err = fmt.Fprintf(stdout, "%d records in %d parts in %s\n", result.OutputRecords, len(result.Parts), c.Spec.Output)
+		_, err = fmt.Fprintf(stdout, "%s in %s in %s\n", count(result.OutputRecords, "record"), count(int64(len(result.Parts)), "part"), c.Spec.Output)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "millrace: %v\n", err)
 		return 1
 	}
 	return 0
+}
+
+// count is "1 record", "2 records".
+func count(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // writeJSON says what a run has done, as one line.

@@ -72,7 +72,7 @@ func TestTheProcessByItself(t *testing.T) {
 		{"--local s3://b/none DIR/out", 2, "no object store is named"},
 		{"--local DIR/in --reduces=2 DIR/out --split-size 1MiB -- sorted", 0, "2 records in 2 parts in DIR/out"},
 		{"--local DIR/in DIR/out", 2, "not empty"},
-		{"--local DIR/in DIR/out --overwrite", 0, "3 records in 1 parts"},
+		{"--local DIR/in DIR/out --overwrite", 0, "3 records in 1 part in"},
 		{"--local --json DIR/in DIR/out --overwrite", 0, `"outputRecords":3`},
 	} {
 		t.Setenv("AWS_ENDPOINT_URL", "")

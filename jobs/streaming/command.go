@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"millrace/jobs/task"
 )
 
@@ -173,10 +175,10 @@ func (c *command) exitError(err error) error {
 	name := fmt.Sprintf("%s `%s`", c.what, c.cmd.Args[2])
 	switch code := status.ExitStatus(); {
 	case status.Signaled():
-		e.Signal = status.Signal().String()
+		e.Signal = signalName(status.Signal())
 		e.Message = fmt.Sprintf("%s was ended by signal %d (%s)", name, int(status.Signal()), e.Signal)
 	case code > 128 && code < 128+65: // so says a shell whose command was
-		e.ExitCode, e.Signal = code, syscall.Signal(code-128).String()
+		e.ExitCode, e.Signal = code, signalName(syscall.Signal(code-128))
 		e.Message = fmt.Sprintf("%s exited with code %d (signal %d, %s)", name, code, code-128, e.Signal)
 	case code == 127:
 		e.ExitCode = code
@@ -186,6 +188,14 @@ func (c *command) exitError(err error) error {
 		e.Message = fmt.Sprintf("%s exited with code %d", name, code)
 	}
 	return e
+}
+
+// signalName is SIGKILL and the like; a real-time signal has but its number.
+func signalName(s syscall.Signal) string {
+	if name := unix.SignalName(s); name != "" {
+		return name
+	}
+	return s.String()
 }
 
 // write gives the command one line, in pieces. A command that reads no further is

@@ -192,8 +192,8 @@ func TestFailuresNameTheirCause(t *testing.T) {
 		"exit code":       {&api.Program{Mapper: "echo oh no >&2; exit 3"}, 0, 3, "", "exited with code 3", "oh no"},
 		"after all input": {&api.Program{Mapper: "cat >/dev/null; exit 4"}, 0, 4, "", "exited with code 4", ""},
 		"not found":       {&api.Program{Mapper: "nosuchcommand"}, 0, 127, "", "command not found", "nosuchcommand"},
-		"signal":          {&api.Program{Mapper: "kill -SEGV $$"}, 0, 0, "segmentation fault", "signal 11", ""},
-		"signal within":   {&api.Program{Mapper: "sh -c 'kill -9 $$'; exit $?"}, 0, 137, "killed", "signal 9", ""},
+		"signal":          {&api.Program{Mapper: "kill -SEGV $$"}, 0, 0, "SIGSEGV", "signal 11 (SIGSEGV)", ""},
+		"signal within":   {&api.Program{Mapper: "sh -c 'kill -9 $$'; exit $?"}, 0, 137, "SIGKILL", "signal 9, SIGKILL", ""},
 		"reducer":         {&api.Program{Mapper: "cat", Reducer: "exit 5"}, 1, 5, "", "reducer `exit 5` exited with code 5", ""},
 		"combiner":        {&api.Program{Mapper: "cat", Combiner: "exit 6", Reducer: "cat"}, 1, 6, "", "combiner `exit 6` exited with code 6", ""},
 	} {

@@ -97,9 +97,10 @@ func testProgram(p *api.Program) (*Program, error) {
 			goexit()
 		case "hang":
 			select {}
-		case "spawn": // a process that leaves the group, and one that does not
-			for _, line := range []string{"exec setsid sleep 1000", "sleep 1000"} {
+		case "spawn": // a process that leaves the group, one that does not, and a grandchild that shakes off all
+			for _, line := range []string{"exec setsid sleep 1000", "sleep 1000", "env -i setsid sleep 1000 & echo spawned $! >&2; wait"} {
 				cmd := exec.Command("sh", "-c", line)
+				cmd.Stderr = os.Stderr
 				if err := cmd.Start(); err != nil {
 					return err
 				}

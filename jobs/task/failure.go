@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"millrace/jobs/input"
 	"millrace/pkg/api"
@@ -74,6 +75,20 @@ func tail(s string, max int) string {
 	return strings.ToValidUTF8(s, "")
 }
 
+// nodesFault says that a full disk or a store out of reach is the cause, wherever it was
+// met: a program that passes such an error on, or trips over it, has done nothing wrong.
+func nodesFault(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, objectstore.ErrUnreachable)
+}
+
+// namingStore adds which store it was to an error of one that does not answer.
+func namingStore(err error, store *api.ObjectStore) error {
+	if store.GetEndpoint() == "" || !errors.Is(err, objectstore.ErrUnreachable) {
+		return err
+	}
+	return fmt.Errorf("object store %s: %w", store.GetEndpoint(), err)
+}
+
 // failure names the cause of an attempt's end. The place is that of the record
 // being processed, where there is one.
 func failure(ctx context.Context, err error, url string, offset int64) *api.Failure {
@@ -90,6 +105,10 @@ func failure(ctx context.Context, err error, url string, offset int64) *api.Fail
 	case ctx.Err() != nil:
 		f.Kind = api.FailureKind_FAILURE_KIND_KILLED
 		f.Message = context.Cause(ctx).Error()
+	case nodesFault(err):
+		if errors.As(err, &read) {
+			f.Input, f.Offset = read.URL, read.Offset
+		}
 	case errors.As(err, &program):
 		f.Kind = api.FailureKind_FAILURE_KIND_PROGRAM
 		f.ExitCode, f.Signal = int32(program.ExitCode), program.Signal
@@ -97,7 +116,7 @@ func failure(ctx context.Context, err error, url string, offset int64) *api.Fail
 		f.Input, f.Offset = url, offset
 	case errors.As(err, &read):
 		f.Input, f.Offset = read.URL, read.Offset
-		if !errors.Is(err, objectstore.ErrUnreachable) && !errors.Is(err, objectstore.ErrDenied) {
+		if !errors.Is(err, objectstore.ErrDenied) {
 			f.Kind = api.FailureKind_FAILURE_KIND_PROGRAM // the input itself: damaged, changed, too long a record
 		}
 	}

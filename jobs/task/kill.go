@@ -12,12 +12,101 @@ import (
 //
 // Outside of a group of its own (a child started by hand) it spares the group.
 func KillAll() {
-	killStarted(os.Getenv(TokenEnv))
+	killAllStarted(os.Getenv(TokenEnv))
 	if syscall.Getpgrp() == os.Getpid() {
 		_ = syscall.Kill(0, syscall.SIGKILL)
 	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {} // until the signal is here
+}
+
+// killAllStarted kills by descent and by token: what has dropped its environment still
+// has parents, as long as they live, and what has lost its parents still has the token.
+func killAllStarted(token string) {
+	killDescendants(os.Getpid()) // first: who dies is no parent any more
+	killStarted(token)
+}
+
+// killDescendants kills the children of a process, theirs, and so on. All are stopped before
+// the first is killed: what is stopped neither forks nor leaves orphans, so that none escapes.
+func killDescendants(root int) {
+	seen := map[int]bool{root: true}
+	var stopped []int
+	for range 100 { // rounds; they end with the first that finds nobody new
+		found := descendants(parents(), root)
+		before := len(stopped)
+		for _, pid := range found {
+			if !seen[pid] {
+				seen[pid] = true
+				_ = syscall.Kill(pid, syscall.SIGSTOP)
+				stopped = append(stopped, pid)
+			}
+		}
+		if len(stopped) == before {
+			break
+		}
+	}
+	for _, pid := range stopped {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// descendants lists those whose line of parents leads to root.
+func descendants(parents map[int]int, root int) []int {
+	children := map[int][]int{}
+	for pid, parent := range parents {
+		children[parent] = append(children[parent], pid)
+	}
+	found := children[root]
+	for i := 0; i < len(found); i++ {
+		found = append(found, children[found[i]]...)
+	}
+	return found
+}
+
+// parents gives the parent of every process, as far as /proc tells.
+func parents() map[int]int {
+	all := map[int]int{}
+	for _, pid := range processes() {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil {
+			continue // gone
+		}
+		if parent, ok := parentOf(stat); ok {
+			all[pid] = parent
+		}
+	}
+	return all
+}
+
+// parentOf reads the fourth field of a stat file. The second is a name in brackets in
+// which anything may stand, brackets too.
+func parentOf(stat []byte) (pid int, ok bool) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 2 {
+		return 0, false
+	}
+	pid, err := strconv.Atoi(string(fields[1]))
+	return pid, err == nil
+}
+
+// processes lists the ids of all processes; without /proc, none: the process group has to do.
+func processes() (pids []int) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // killStarted kills every process but this one whose environment carries the
@@ -37,22 +126,12 @@ func killStarted(token string) {
 
 // killOnce makes one pass over /proc and returns how many were killed in it.
 func killOnce(variable []byte) (killed int) {
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return 0 // without /proc the process group has to do
-	}
-	defer proc.Close()
-	names, err := proc.Readdirnames(-1)
-	if err != nil {
-		return 0
-	}
 	self := os.Getpid()
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil || pid == self || pid <= 1 {
+	for _, pid := range processes() {
+		if pid == self || pid <= 1 {
 			continue
 		}
-		env, err := os.ReadFile("/proc/" + name + "/environ") // empty once it is dead
+		env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ") // empty once it is dead
 		if err != nil || !hasVariable(env, variable) {
 			continue
 		}

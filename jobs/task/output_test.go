@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -180,6 +182,69 @@ func TestAFailedPartFailsTheOutput(t *testing.T) {
 		}
 		o.abort()
 	}
+}
+
+func TestPartsOutlastAnOutage(t *testing.T) {
+	for name, test := range map[string]struct {
+		away time.Duration
+		ok   bool
+	}{"a while": {2 * time.Minute, true}, "for good": {time.Hour, false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := objectstore.NewMemory()
+				if err := m.MakeBucket(t.Context(), "bucket"); err != nil {
+					t.Fatal(err)
+				}
+				id, err := m.CreateUpload(t.Context(), "bucket", "k", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				m.Fault = func(string, string, string) error {
+					if time.Since(start) < test.away {
+						return fmt.Errorf("503: %w", objectstore.ErrUnreachable)
+					}
+					return nil
+				}
+				o, _ := newOutput(t.Context(), m, &api.Output{Bucket: "bucket", Key: "k", UploadId: id})
+				value := bytes.Repeat([]byte("x"), 1<<20)
+				for i := 0; i < 38 && err == nil; i++ { // more than may be in flight
+					err = o.write(nil, value)
+				}
+				if err == nil {
+					err = o.close()
+				}
+				o.abort()
+				if took := time.Since(start); took > min(test.away, 3*time.Minute)+5*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if test.ok != (err == nil) || err != nil && !errors.Is(err, objectstore.ErrUnreachable) {
+					t.Fatal(err)
+				}
+				if parts, err := m.ListParts(t.Context(), "bucket", "k", id); test.ok && (err != nil || len(parts) != o.parts.count()) {
+					t.Errorf("%d parts, %v; want %d", len(parts), err, o.parts.count())
+				}
+			})
+		})
+	}
+}
+
+func TestAnAttemptFailsOfAStoreThatStaysAwayByTheStoresName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := objectstore.NewMemory()
+		m.Fault = func(string, string, string) error { return objectstore.ErrUnreachable }
+		p, err := testProgram(&api.Program{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := Run(t.Context(), Config{Store: m, Program: p, Lease: &api.ChildLease{
+			Attempt: "a", Kind: api.TaskKind_TASK_KIND_MAP, Partitions: 1, WorkDir: t.TempDir(), Store: &api.ObjectStore{Endpoint: "http://store:9000"},
+			Split: &api.Split{Pieces: []*api.Piece{{Bucket: "b", Key: "k", Length: 3, ObjectSize: 3}}}}})
+		f := r.Failure
+		if f.GetKind() != api.FailureKind_FAILURE_KIND_NODE || !strings.Contains(f.Message, "object store http://store:9000") || f.Input != "s3://b/k" {
+			t.Errorf("failure %v", f)
+		}
+	})
 }
 
 func TestWritingAllocatesNothingPerRecord(t *testing.T) {

@@ -79,7 +79,7 @@ func Run(ctx context.Context, c Config) *api.AttemptResult {
 	defer stop()
 
 	if err := a.run(); err != nil {
-		a.result.Failure = failure(ctx, err, a.url, a.offset)
+		a.result.Failure = failure(ctx, namingStore(err, c.Lease.Store), a.url, a.offset)
 	}
 	a.result.WallMs, a.result.CpuMs = begin.since()
 	a.count("slotMs", a.result.WallMs)

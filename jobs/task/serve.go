@@ -68,7 +68,7 @@ func Serve(ctx context.Context, c ServeConfig) int {
 	if errors.Is(err, errSocketClosed) {
 		KillAll()
 	}
-	killStarted(os.Getenv(TokenEnv))
+	killAllStarted(os.Getenv(TokenEnv))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "millrace attempt:", err)
 		return 1

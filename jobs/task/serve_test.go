@@ -272,7 +272,7 @@ func spawned(t *testing.T, c *child, read func() string) []int {
 			pid, _ := strconv.Atoi(m[1])
 			pids = append(pids, pid)
 		}
-		if len(pids) == 2 {
+		if len(pids) == 4 {
 			return pids
 		}
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -54,6 +57,7 @@ func TestKindsOfFailure(t *testing.T) {
 	cancel(ErrKilled)
 	read := func(err error) error { return &input.ReadError{URL: "s3://b/k", Offset: 7, Err: err} }
 	broken := &segmentError{segment: &api.ChildSegment{Map: 3, MapAttempt: "a"}, err: errors.New("x")}
+	full := &os.PathError{Op: "write", Path: "/x/.spill/1", Err: syscall.ENOSPC}
 	for name, test := range map[string]struct {
 		ctx  context.Context
 		err  error
@@ -63,7 +67,10 @@ func TestKindsOfFailure(t *testing.T) {
 		"program":              {t.Context(), fmt.Errorf("x: %w", &ProgramError{Message: "bad"}), api.FailureKind_FAILURE_KIND_PROGRAM, "here"},
 		"input changed":        {t.Context(), read(objectstore.ErrPrecondition), api.FailureKind_FAILURE_KIND_PROGRAM, "s3://b/k"},
 		"store unreachable":    {t.Context(), read(objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_NODE, "s3://b/k"},
-		"disk full":            {t.Context(), errors.New("no space"), api.FailureKind_FAILURE_KIND_NODE, ""},
+		"disk full":            {t.Context(), full, api.FailureKind_FAILURE_KIND_NODE, ""},
+		"disk full in combine": {t.Context(), programError("finish the mapper", fmt.Errorf("combine: %w", full)), api.FailureKind_FAILURE_KIND_NODE, ""},
+		"store away at close":  {t.Context(), programError("finish the mapper", objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_NODE, ""},
+		"something else":       {t.Context(), errors.New("odd"), api.FailureKind_FAILURE_KIND_NODE, ""},
 		"segment":              {t.Context(), broken, api.FailureKind_FAILURE_KIND_SEGMENT, ""},
 		"killed":               {killed, context.Canceled, api.FailureKind_FAILURE_KIND_KILLED, ""},
 		"program while killed": {killed, &ProgramError{Message: "signal: killed"}, api.FailureKind_FAILURE_KIND_KILLED, ""},
@@ -123,6 +130,26 @@ func TestPartitionerOutOfRange(t *testing.T) {
 		if !errors.As(c.Err(), &e) || !strings.Contains(e.Message, fmt.Sprintf("%d of 4", p)) {
 			t.Errorf("partition %d: %v", p, c.Err())
 		}
+	}
+}
+
+func TestDescendants(t *testing.T) {
+	// 1 ── 2 ─┬─ 3 ── 5
+	//   └─ 6  └─ 4
+	got := descendants(map[int]int{2: 1, 6: 1, 3: 2, 4: 2, 5: 3}, 2)
+	if slices.Sort(got); !slices.Equal(got, []int{3, 4, 5}) {
+		t.Errorf("descendants of 2: %v", got)
+	}
+}
+
+func TestAParentIsReadWhateverTheProcessIsCalled(t *testing.T) {
+	for stat, want := range map[string]int{"7 (sh) S 3 7 7": 3, "7 (a) R 9 (b)) S 4 7": 4, "": 0, "7 (sh)": 0, "7 (sh) S x": 0} {
+		if got, ok := parentOf([]byte(stat)); got != want || ok != (want > 0) {
+			t.Errorf("%q: %d, %v", stat, got, ok)
+		}
+	}
+	if all := parents(); all[os.Getpid()] != os.Getppid() {
+		t.Errorf("this process has parent %d, not %d", all[os.Getpid()], os.Getppid())
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -90,9 +91,13 @@ func TestWhatIsNotWhatWasShippedIsRefused(t *testing.T) {
 		require.Empty(t, left, name)
 	}
 	c := newCache(t)
-	_, err := c.Get(context.Background(), &source{err: objectstore.ErrUnreachable}, prefix, want)
-	require.ErrorIs(t, err, objectstore.ErrUnreachable)
-	_, err = c.Get(context.Background(), &source{}, prefix, &api.ShippedFile{Sha256: "../../etc/passwd"})
+	synctest.Test(t, func(t *testing.T) {
+		away := &source{err: objectstore.ErrUnreachable}
+		_, err := c.Get(t.Context(), away, prefix, want)
+		require.ErrorIs(t, err, objectstore.ErrUnreachable)
+		require.Greater(t, away.gets.Load(), int32(80), "it was given three minutes")
+	})
+	_, err := c.Get(context.Background(), &source{}, prefix, &api.ShippedFile{Sha256: "../../etc/passwd"})
 	require.ErrorContains(t, err, "no SHA-256")
 }
 
