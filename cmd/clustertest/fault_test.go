@@ -357,3 +357,32 @@ func TestDemo(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
+
+// TestKillObjectStore: a store that is away for a while fails nothing.
+func TestKillObjectStore(t *testing.T) {
+	c := startCluster(t, small...)
+	in := newCorpus(1, 2<<20)
+	in.put(t, c, "data")
+	g := newGated(t)
+	id := c.submit(append(g.args(t), "--output", "s3://data/o")...)
+	c.waitJobUntil(id, "has some maps done and others running", func(o object) bool {
+		return o.num("maps", "completed") > 0 && o.num("maps", "running") > 0
+	})
+	killed := false
+	for _, p := range processesNaming(filepath.Join(c.dir, "object-store")) {
+		var pid int
+		var command, role string
+		if n, _ := fmt.Sscan(p, &pid, &command, &role); n == 3 && role == "object-store" {
+			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+			killed = true
+		}
+	}
+	require.True(t, killed)
+	g.open(t, g.mapGate)
+	g.open(t, g.reduceGate)
+	job := c.waitJob(id)
+	require.Equal(t, "COMPLETED", job.str("state"), job)
+	require.Zero(t, job.num("attempts", "failed"))
+	_, lines := readOutput(t, c, "data", "o/")
+	requireCounts(t, in.counts, lines)
+}
