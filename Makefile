@@ -15,6 +15,9 @@ else
 TESTENV := CGO_ENABLED=0
 endif
 
+# Runs tests, and at the end counts them and names those that were skipped, with the reason.
+GOTESTSUM := go tool gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
+
 # What `go install` builds for the tests, pinned, and kept outside the checkout.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
@@ -34,10 +37,10 @@ demo: build ## a whole local cluster, one real job, its result; then everything 
 
 test: ## everything that needs no server and no special machine
 	@$(if $(RACE),,echo "test: no C compiler found: running without the race detector")
-	$(TESTENV) go test $(RACE) -timeout 5m ./...
+	$(TESTENV) $(GOTESTSUM) -- $(RACE) -timeout 5m ./...
 
 test-cluster: build minio ## real processes, the embedded store and a real MinIO: kills, restarts, cancels
-	MILLRACE_BIN=$(CURDIR)/bin/millrace MILLRACE_MINIO=$(MINIO) go test -tags cluster -count=1 -timeout 15m -v ./cmd/clustertest/
+	MILLRACE_BIN=$(CURDIR)/bin/millrace MILLRACE_MINIO=$(MINIO) $(GOTESTSUM) -- -tags cluster -count=1 -timeout 15m ./cmd/clustertest/
 
 bench: build ## latency and throughput, measured in one run
 	MILLRACE_BIN=$(CURDIR)/bin/millrace go test -tags cluster -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m ./cmd/clustertest/
