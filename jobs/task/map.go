@@ -12,10 +12,12 @@ import (
 	"millrace/pkg/api"
 )
 
-// Bounds of the memory for a map's records, in bytes.
+// Bounds of the memory for a map's records, in bytes. The upper one takes a split of the
+// usual 128 MiB with its index and the sort's; more would be memory that a child clears
+// again for each attempt, for nothing.
 const (
 	minCollector = 16 << 20
-	maxCollector = 1 << 30
+	maxCollector = 384 << 20
 )
 
 // collectorMemory is a third of what the attempt may use; the rest is for the
