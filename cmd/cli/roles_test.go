@@ -12,6 +12,7 @@ import (
 // What keeps a role from starting is said with what to do about it on this machine: there may be
 // no cluster to ask.
 func TestARoleThatCannotStartSaysWhatToDo(t *testing.T) {
+	t.Chdir(".") // the object store goes to its own folder: the test's end comes back
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer busy.Close()
