@@ -269,5 +269,5 @@ type Upload struct {
 	Task    TaskID `json:"task"`
 	ID      string `json:"id"` // the store's upload id
 	Key     string `json:"key"`
-	Attempt string `json:"attempt,omitempty"` // "" = made ahead, not given to an attempt yet (not logged; the tracker's)
+	Attempt string `json:"attempt,omitempty"` // that it was made for: no other may use it
 }
