@@ -23,7 +23,10 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 MINIO := $(CACHE)/bin/minio-$(MINIO_VERSION)
 
-.PHONY: help build demo test test-cluster bench nightly lint generate minio clean
+# aws, boto3, polars and DuckDB from PyPI, for the test of `context env`; a folder per list of versions.
+CLIENTS := $(CACHE)/clients-$(shell cksum < cmd/clustertest/clients.txt | cut -d' ' -f1)
+
+.PHONY: help build demo test test-cluster bench nightly lint generate minio clients clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -39,8 +42,8 @@ test: ## everything that needs no server and no special machine
 	@$(if $(RACE),,echo "test: no C compiler found: running without the race detector")
 	$(TESTENV) $(GOTESTSUM) -- $(RACE) -timeout 5m ./...
 
-test-cluster: build minio ## real processes, the embedded store and a real MinIO: kills, restarts, cancels
-	MILLRACE_BIN=$(CURDIR)/bin/millrace MILLRACE_MINIO=$(MINIO) $(GOTESTSUM) -- -tags cluster -count=1 -timeout 15m ./cmd/clustertest/
+test-cluster: build minio clients ## real processes, the embedded store and a real MinIO: kills, restarts, cancels
+	MILLRACE_BIN=$(CURDIR)/bin/millrace MILLRACE_MINIO=$(MINIO) MILLRACE_CLIENTS=$(CLIENTS) $(GOTESTSUM) -- -tags cluster -count=1 -timeout 15m ./cmd/clustertest/
 
 bench: build ## latency and throughput, measured in one run
 	MILLRACE_BIN=$(CURDIR)/bin/millrace go test -tags cluster -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m ./cmd/clustertest/
@@ -61,6 +64,12 @@ $(MINIO):
 	@mkdir -p $(dir $@)
 	@echo "building MinIO $(MINIO_VERSION) (once)"
 	@tmp=$$(mktemp -d) && GOBIN=$$tmp CGO_ENABLED=0 go install github.com/minio/minio@$(MINIO_VERSION) && mv $$tmp/minio $@ && rmdir $$tmp
+
+clients: $(CLIENTS)/complete ## install the pinned clients of object stores that the cluster tests use (once; needs python3)
+
+$(CLIENTS)/complete: cmd/clustertest/clients.txt
+	@echo "installing clients: $$(grep -v '^#' $< | xargs)"
+	@rm -rf $(CLIENTS) && mkdir -p $(CLIENTS) && python3 -m venv $(CLIENTS) && $(CLIENTS)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
 
 clean: ## remove what was built here
 	rm -rf bin
