@@ -26,7 +26,7 @@ MINIO := $(CACHE)/bin/minio-$(MINIO_VERSION)
 # aws, boto3, polars and DuckDB from PyPI, for the test of `context env`; a folder per list of versions.
 CLIENTS := $(CACHE)/clients-$(shell cksum < cmd/clustertest/clients.txt | cut -d' ' -f1)
 
-.PHONY: help build demo test test-cluster bench nightly lint generate minio clients clean
+.PHONY: help build demo test test-cluster bench nightly fuzz lint generate minio clients clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ bench: build ## latency and throughput, measured in one run
 
 nightly: test ## the long forms: every fuzz target for five minutes
 	.ci/fuzz 5m
+
+fuzz: ## every fuzz target for ten seconds
+	.ci/fuzz 10s
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	.ci/lint

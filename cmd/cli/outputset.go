@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -208,7 +209,7 @@ func topRecords(ctx context.Context, store objectstore.Store, bucket string, par
 	err := eachPart(ctx, store, bucket, parts, func(_ successPart, r io.Reader) error {
 		return eachRecord(r, func(key, value []byte) error {
 			number, err := strconv.ParseFloat(string(value), 64)
-			if err != nil || h.Len() == n && number < (*h)[0].number {
+			if err != nil || math.IsNaN(number) || h.Len() == n && number < (*h)[0].number {
 				return nil
 			}
 			heap.Push(h, keyValue{string(key), string(value), number})
