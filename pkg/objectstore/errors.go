@@ -3,7 +3,10 @@ package objectstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/minio/minio-go/v7"
 )
@@ -115,7 +118,11 @@ func checkNames(op, bucket, key string) error {
 	case key == "":
 		return invalid(op, bucket, key, "the key is empty")
 	case len(key) > maxKey:
-		return invalid(op, bucket, key, "the key is too long")
+		return invalid(op, bucket, key, fmt.Sprintf("the key has %d bytes, more than %d", len(key), maxKey))
+	case !utf8.ValidString(key):
+		return invalid(op, bucket, key, "the key is not UTF-8")
+	case strings.TrimSpace(key) == "":
+		return invalid(op, bucket, key, "the key is white space alone") // S3 allows it, no client does
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pkg/objectstore"
+	"millrace/pkg/objectstore/objectstoretest"
 )
 
 func TestMemoryFaults(t *testing.T) {
@@ -50,4 +51,8 @@ func TestMemoryIsAsMinIO(t *testing.T) {
 	_, err = m.CompleteUpload(t.Context(), "bucket", "o", id, []objectstore.Part{p})
 	require.ErrorIs(t, err, objectstore.ErrNoSuchUpload)
 	require.ErrorIs(t, m.AbortUpload(t.Context(), "bucket", "o", id), objectstore.ErrNoSuchUpload)
+}
+
+func TestMemoryTakesEveryKey(t *testing.T) {
+	objectstoretest.RunStrangeKeys(t, objectstore.NewMemory())
 }
