@@ -63,6 +63,15 @@ func (f *fakeMaster) GetJob(_ context.Context, r *connect.Request[api.GetJobRequ
 	return connect.NewResponse(j), nil
 }
 
+func (f *fakeMaster) ExplainJob(_ context.Context, r *connect.Request[api.GetJobRequest]) (*connect.Response[api.JobExplanation], error) {
+	j, err := f.find(r.Msg.GetJob())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&api.JobExplanation{Job: j, Cause: "the mapper ended with exit code 3", Details: []string{"the same every time, on 2 nodes"},
+		Next: "millrace job logs " + j.GetId() + " --attempt " + j.GetFailure().GetAttempt(), Failure: j.GetFailure()}), nil
+}
+
 func (f *fakeMaster) ListJobs(context.Context, *connect.Request[api.ListJobsRequest]) (*connect.Response[api.ListJobsResponse], error) {
 	return connect.NewResponse(&api.ListJobsResponse{Jobs: f.jobs}), nil
 }

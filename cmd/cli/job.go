@@ -298,60 +298,6 @@ func jobCounters(c *call) error {
 	})
 }
 
-type whyView struct {
-	ID      string        `json:"id"`
-	State   string        `json:"state"`
-	Cause   string        `json:"cause"`
-	Reason  string        `json:"reason"`
-	Failure *view.Failure `json:"failure"`
-}
-
-func jobWhy(c *call) error {
-	conn, err := c.connect()
-	if err != nil {
-		return err
-	}
-	j, err := c.job(conn)
-	if err != nil {
-		return err
-	}
-	v := whyView{ID: j.ID, State: j.State, Cause: cause(j), Reason: j.Reason, Failure: j.Failure}
-	return c.print(v, func(w io.Writer) {
-		fmt.Fprintf(w, "job %s is %s: %s\n", j.ID, j.State, v.Cause)
-		for _, l := range failureLines(j.Failure) {
-			fmt.Fprintln(w, l)
-		}
-		if j.Failure != nil && j.Failure.StderrTail != "" {
-			fmt.Fprintln(w, "its last words:")
-			for line := range strings.SplitSeq(strings.TrimRight(j.Failure.StderrTail, "\n"), "\n") {
-				fmt.Fprintf(w, "  %s\n", clean(line))
-			}
-		}
-		if j.Failure != nil && j.Failure.Attempt != "" {
-			fmt.Fprintf(c.env.Stderr, "next: millrace job logs %s --attempt %s\n", j.ID, j.Failure.Attempt)
-		}
-	})
-}
-
-// cause is the first cause in a sentence, for every state a job can be in.
-func cause(j view.Job) string {
-	switch {
-	case j.State == "COMPLETED":
-		return "it did what was asked"
-	case j.Failure != nil && j.Failure.Message != "":
-		return clean(j.Failure.Message)
-	case j.Reason != "":
-		return clean(j.Reason)
-	case j.State == "PENDING":
-		return "it is being planned, or waits for its turn"
-	case j.State == "RUNNING" && j.Maps.Pending+j.Reduces.Pending > 0:
-		return fmt.Sprintf("%s: %s running, %d waiting for a slot", j.Phase, plural(int(j.Maps.Running+j.Reduces.Running), "task"), j.Maps.Pending+j.Reduces.Pending)
-	case j.State == "RUNNING":
-		return fmt.Sprintf("%s: %s running", j.Phase, plural(int(j.Maps.Running+j.Reduces.Running), "task"))
-	}
-	return "no cause was recorded"
-}
-
 func jobCancel(c *call) error {
 	conn, err := c.connect()
 	if err != nil {

@@ -22,7 +22,7 @@ func (c *call) runLocal(ctx context.Context, spec *api.JobSpec, ship *shipped) (
 		return usagef(c.inv.name()+" --help", "a job needs an input and an output")
 	}
 	if c.Bool("dry-run") {
-		return usagef("leave one of them away", "--dry-run shows a cluster's plan; --local has none")
+		return c.planLocal(ctx, spec)
 	}
 	if spec.GetTimeoutMs() > 0 {
 		var cancel func()

@@ -134,8 +134,11 @@ func (c *call) submit(spec *api.JobSpec, program string, wait bool) error {
 		return &fault{lines: mistakes, next: c.inv.name() + " --help", code: exitUsage}
 	}
 	toStdout := spec.Output == "-"
-	if toStdout && c.json {
+	if toStdout && c.json && !c.Bool("dry-run") {
 		return usagef("give --output s3://…, then: millrace results JOB --json", "--output - and --json cannot share standard output")
+	}
+	if toStdout && spec.RequestId != "" {
+		return usagef("give --output s3://…, or leave --request-id away", "--request-id with --output -: the result of such a job is not kept, so that its repetition could not show it")
 	}
 	ship := &shipped{paths: map[string]string{}, sizes: map[string]int64{}}
 	defer ship.close()
@@ -163,8 +166,10 @@ func (c *call) submit(spec *api.JobSpec, program string, wait bool) error {
 			return err
 		}
 	}
-	if err := ship.upload(ctx, conn.api()); err != nil {
-		return err
+	if !c.Bool("dry-run") {
+		if err := ship.upload(ctx, conn.api()); err != nil {
+			return err
+		}
 	}
 	resp, err := conn.api().SubmitJob(ctx, connect.NewRequest(&api.SubmitJobRequest{Spec: spec, DryRun: c.Bool("dry-run")}))
 	if err != nil {
@@ -173,7 +178,10 @@ func (c *call) submit(spec *api.JobSpec, program string, wait bool) error {
 	job := resp.Msg
 	switch {
 	case c.Bool("dry-run"):
-		return c.printPlan(view.OfJob(job))
+		if toStdout {
+			job.Output = "-"
+		}
+		return c.printPlan(view.OfJob(job), "slot")
 	case toStdout:
 		return c.followToStdout(ctx, conn, job, spec)
 	case wait:
@@ -362,22 +370,4 @@ func (c *call) scratchOutput(ctx context.Context, spec *api.JobSpec) (string, er
 		}
 	}
 	return "", errors.New("no place to keep the result until it is printed")
-}
-
-// printPlan answers --dry-run.
-func (c *call) printPlan(j view.Job) error {
-	return c.print(j, func(w io.Writer) {
-		t := newTable(w)
-		t.row("program", j.Program)
-		t.row("input", strings.Join(j.Input, " "))
-		t.row("bytes", formatSize(j.Progress.BytesTotal))
-		t.row("splits", fmt.Sprint(j.Maps.Total))
-		t.row("reduces", fmt.Sprint(j.Reduces.Total))
-		t.row("output", j.Output)
-		t.flush()
-		if j.Reason != "" {
-			fmt.Fprintln(w, clean(j.Reason))
-		}
-		fmt.Fprintln(c.env.Stderr, "dry run: nothing was started")
-	})
 }

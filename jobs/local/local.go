@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"millrace/jobs"
@@ -111,14 +112,15 @@ func (e *TaskError) Error() string {
 // run is one job on its way.
 type run struct {
 	Config
-	id     string
-	dir    string // for segments and working directories
-	store  *places
-	target target
-	splits []*api.Split
-	bytes  int64
-	maps   int
-	reds   int
+	id      string
+	dir     string // for segments and working directories
+	store   *places
+	target  target
+	objects []input.Object
+	splits  []*api.Split
+	bytes   int64
+	maps    int
+	reds    int
 
 	counters map[[2]string]int64 // of tasks that are done
 
@@ -157,6 +159,36 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 		return nil, errors.Join(err, r.target.abort(context.WithoutCancel(ctx)))
 	}
 	return result, nil
+}
+
+// Plan says what Run would do, and changes nothing. An error that wraps ErrRefused means that it would refuse.
+// The disk is that of Config.Dir.
+func Plan(ctx context.Context, c Config) (*api.JobPlan, error) {
+	if c.Spec == nil || c.Program == nil {
+		return nil, refuse("a job needs a spec and a program")
+	}
+	c.Spec = proto.Clone(c.Spec).(*api.JobSpec)
+	if c.Parallel <= 0 {
+		c.Parallel = runtime.GOMAXPROCS(0)
+	}
+	r := &run{Config: c, store: &places{s3: c.Store}}
+	if err := r.plan(ctx); err != nil {
+		return nil, err
+	}
+	dir := c.Dir
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return nil, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	p := &api.JobPlan{Slots: int64(c.Parallel), DiskFree: int64(st.Bavail) * int64(st.Bsize)}
+	input.Describe(p, r.objects, r.splits, r.reds)
+	for _, o := range p.LargestUnsplittable {
+		o.Url = display(o.Url)
+	}
+	return p, nil
 }
 
 // newID makes a job id as the cluster's are.
@@ -208,6 +240,7 @@ func (r *run) plan(ctx context.Context) error {
 	if size <= 0 {
 		size = jobs.DefaultSplitSize
 	}
+	r.objects = objects
 	r.splits = input.Cut(objects, size, s.InputFormat)
 	for _, o := range objects {
 		r.bytes += o.Size

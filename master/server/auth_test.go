@@ -25,7 +25,7 @@ func stringReader(s string) io.Reader { return strings.NewReader(s) }
 var procedures = []string{
 	apiconnect.MillraceServiceGetSiteProcedure, apiconnect.MillraceServiceMissingFilesProcedure,
 	apiconnect.MillraceServiceUploadFileProcedure, apiconnect.MillraceServiceSubmitJobProcedure,
-	apiconnect.MillraceServiceGetJobProcedure, apiconnect.MillraceServiceListJobsProcedure,
+	apiconnect.MillraceServiceGetJobProcedure, apiconnect.MillraceServiceExplainJobProcedure, apiconnect.MillraceServiceListJobsProcedure,
 	apiconnect.MillraceServiceWatchJobProcedure, apiconnect.MillraceServiceCancelJobProcedure,
 	apiconnect.MillraceServiceListTasksProcedure, apiconnect.MillraceServiceJobLogsProcedure,
 	apiconnect.MillraceServiceListNodesProcedure, apiconnect.MillraceServiceGetClusterProcedure,

@@ -80,8 +80,12 @@ func sendLog(stream *connect.ServerStream[api.JobLogsResponse], body io.Reader, 
 	}
 }
 
-// firstFailed is the attempt that failed the job, else the first one that failed at all.
+// firstFailed is the first failed attempt of the task that failed the job, else the first one that failed at all.
 func firstFailed(v *state.View, j *state.Job) string {
+	f := facts{maps: v.Tasks(j.ID, state.Map), reduces: v.Tasks(j.ID, state.Reduce)}
+	if failed := f.failuresOf(j.Failure); len(failed) > 0 {
+		return failed[0].Attempt
+	}
 	if j.Failure != nil && j.Failure.Attempt != "" {
 		return j.Failure.Attempt
 	}

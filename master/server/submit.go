@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -11,9 +12,7 @@ import (
 
 	"millrace/jobs"
 	"millrace/jobs/builtin"
-	"millrace/jobs/input"
 	"millrace/master/state"
-	"millrace/master/tracker"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
 )
@@ -45,18 +44,25 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 	if !req.Msg.DryRun {
 		// Before the store is looked at: the first one's output would be in the way of its repetition.
 		if j := submittedBefore(v, c.ID, user, spec.RequestId); j != nil {
-			return connect.NewResponse(l.view(j)), nil
+			return s.repeated(l, j, spec)
 		}
 	}
+	if req.Msg.DryRun && spec.Program != nil { // its files are uploaded when it is to be started
+		spec.Program.Files, spec.Program.Executable = nil, nil
+	}
 	if err := s.checkStores(ctx, v, spec); err != nil {
+		// Or while it was looked at: of requests that come at once, one is the first.
+		if j := submittedBefore(s.cfg.View(), c.ID, user, spec.RequestId); j != nil && !req.Msg.DryRun {
+			return s.repeated(l, j, spec)
+		}
 		return nil, err
 	}
 	if req.Msg.DryRun {
-		job, err := s.dryRun(ctx, spec, slotsOf(l, c.ID))
+		job, err := s.dryRun(ctx, v, l, c, spec)
 		if err != nil {
 			return nil, err
 		}
-		job.Cluster, job.User = c.ID, user
+		job.User = user
 		return connect.NewResponse(job), nil
 	}
 	record, err := s.jobRecord(spec, c.ID, user)
@@ -70,6 +76,9 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 	j, ok := result.(*state.Job)
 	if !ok {
 		return nil, fmt.Errorf("submit job: the log answered %T", result)
+	}
+	if j.ID != record.ID {
+		return s.repeated(l, j, spec)
 	}
 	l.Tracker.Submitted(j.ID)
 	return connect.NewResponse(l.view(j)), nil
@@ -115,6 +124,33 @@ func submittedBefore(v *state.View, cluster, user, requestID string) *state.Job 
 	}
 	j, _ := v.JobOfRequest(cluster, user, requestID)
 	return j
+}
+
+// repeated answers a request whose id has made a job before: that job, if it is the one that was asked for.
+func (s *Server) repeated(l *Leader, j *state.Job, spec *api.JobSpec) (*connect.Response[api.Job], error) {
+	first := &api.JobSpec{}
+	if err := proto.Unmarshal(j.Spec, first); err != nil {
+		return nil, fmt.Errorf("read the description of %s: %w", j.ID, err)
+	}
+	again := proto.Clone(spec).(*api.JobSpec)
+	again.Store, again.Cluster = nil, first.Cluster // the store is logged apart, sealed; the cluster is the same
+	if differs := differences(first, again); len(differs) > 0 {
+		return nil, usage("use another --request-id for another job, or millrace job show "+j.ID,
+			fmt.Sprintf("request id %q has made job %s, with another %s", spec.RequestId, j.ID, strings.Join(differs, ", ")))
+	}
+	return connect.NewResponse(l.view(j)), nil
+}
+
+// differences names the fields in which two descriptions of a job differ, as job files do.
+func differences(a, b *api.JobSpec) (names []string) {
+	fields := a.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if !a.ProtoReflect().Get(f).Equal(b.ProtoReflect().Get(f)) {
+			names = append(names, f.JSONName())
+		}
+	}
+	return names
 }
 
 // jobRecord is the job as logged: no key of a store in the clear.
@@ -190,43 +226,6 @@ func (s *Server) jobStore(v *state.View, spec *api.JobSpec) (objectstore.Store, 
 		return nil, nil, usage("check the job's store settings", err.Error())
 	}
 	return store, spec.Store, nil
-}
-
-// slotsOf counts a cluster's slots, as the tracker does when it plans.
-func slotsOf(l *Leader, cluster string) (n int) {
-	for _, node := range l.Sessions.Nodes() {
-		if node.Cluster == cluster {
-			n += node.Slots
-		}
-	}
-	return n
-}
-
-// dryRun answers what the job would be on that many slots: its splits, reduces and bytes.
-func (s *Server) dryRun(ctx context.Context, spec *api.JobSpec, slots int) (*api.Job, error) {
-	store, _, err := s.jobStore(s.cfg.View(), spec)
-	if err != nil {
-		return nil, err
-	}
-	objects, err := input.List(ctx, store, spec.Input)
-	if err != nil {
-		return nil, err
-	}
-	var bytes int64
-	for _, o := range objects {
-		bytes += o.Size
-	}
-	splits := int64(len(input.Cut(objects, spec.SplitSize, spec.InputFormat)))
-	reduces := int64(spec.GetReduces())
-	if spec.Reduces == nil && !spec.MapOnly {
-		reduces = int64(tracker.DefaultReduces(bytes, slots))
-	}
-	return &api.Job{
-		Name: spec.Name, Program: programName(spec.Program), State: state.JobPending, Phase: state.PhasePlanning,
-		Input: spec.Input, Output: spec.Output, Priority: spec.Priority, BytesTotal: bytes,
-		Maps:    &api.TaskCounts{Total: splits, Pending: splits},
-		Reduces: &api.TaskCounts{Total: reduces, Pending: reduces},
-	}, nil
 }
 
 // isStoreTrouble says that a check could not be made, as against that it found a mistake.

@@ -137,20 +137,21 @@ func hasAttempt(t *api.Task, st string) bool {
 
 // medians gives per kind how long completed tasks took; 0 if none has.
 func (l *taskList) medians(v *state.View) map[string]time.Duration {
-	out := map[string]time.Duration{}
-	for kind, name := range map[string]string{state.Map: kindMap, state.Reduce: kindReduce} {
-		var took []time.Duration
-		for _, t := range v.Tasks(l.job.ID, kind) {
-			if t.Done && t.Win != nil {
-				took = append(took, t.Win.EndedAt.Sub(t.Win.StartedAt))
-			}
-		}
-		if len(took) > 0 {
-			slices.Sort(took)
-			out[name] = took[len(took)/2]
+	return map[string]time.Duration{kindMap: median(v.Tasks(l.job.ID, state.Map)), kindReduce: median(v.Tasks(l.job.ID, state.Reduce))}
+}
+
+func median(tasks []*state.Task) time.Duration {
+	var took []time.Duration
+	for _, t := range tasks {
+		if t.Done && t.Win != nil {
+			took = append(took, t.Win.EndedAt.Sub(t.Win.StartedAt))
 		}
 	}
-	return out
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
 }
 
 func slow(t *api.Task, median time.Duration, now time.Time) bool {

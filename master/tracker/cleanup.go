@@ -37,7 +37,7 @@ func (t *Tracker) wind(j *job) {
 	}
 	w := t.cleanWork(j)
 	if err := t.open(j); err != nil {
-		j.note(err)
+		j.note(t.cfg.Now(), err)
 		if len(w.uploads) > 0 || w.committing || w.uncertain {
 			j.busy = "wait for the store"
 			t.after(time.Second, func() { j.busy = ""; t.touch(j) })

@@ -26,15 +26,16 @@ type job struct {
 	creds          *api.ObjectStore
 	bucket, prefix string // of the output
 
-	inherited bool // an earlier leader had it: attempts may run that nobody here has leased
-	uncertain bool // uploads may exist that are not in the log
-	tasked    bool // maps and reduces are set up: the job is planned
-	splits    []*api.Split
-	planned   bool               // splits are at hand
-	busy      string             // what one exclusive step is doing: plan, load, commit, clean; "" = none
-	quit      context.CancelFunc // ends that step early
-	trouble   string             // what is being tried again, for people
-	failing   bool               // a FailJob is under way
+	inherited    bool // an earlier leader had it: attempts may run that nobody here has leased
+	uncertain    bool // uploads may exist that are not in the log
+	tasked       bool // maps and reduces are set up: the job is planned
+	splits       []*api.Split
+	planned      bool               // splits are at hand
+	busy         string             // what one exclusive step is doing: plan, load, commit, clean; "" = none
+	quit         context.CancelFunc // ends that step early
+	trouble      string             // what is being tried again, for people
+	troubleSince time.Time
+	failing      bool // a FailJob is under way
 
 	maps, reduces []*task
 	waiting       map[string]*queue // by kind: tasks that want a lease
@@ -259,7 +260,7 @@ func (t *Tracker) advance(j *job) {
 // opened opens the job's store; if that cannot be done now, later.
 func (t *Tracker) opened(j *job) bool {
 	if err := t.open(j); err != nil {
-		j.note(err)
+		j.note(t.cfg.Now(), err)
 		if j.retryAfter == nil {
 			j.retryAfter = t.after(time.Second, func() { j.retryAfter = nil; t.touch(j) })
 		}
@@ -274,12 +275,15 @@ func (t *Tracker) later(j *job) {
 	t.after(time.Second, func() { t.touch(j) })
 }
 
-// note keeps the trouble that is being tried again, for people; nil clears it.
-func (j *job) note(err error) {
+// note keeps the trouble that is being tried again, and since when, for people; nil clears it.
+func (j *job) note(now time.Time, err error) {
 	was := j.trouble
 	j.trouble = ""
 	if err != nil {
 		j.trouble = err.Error()
+		if was == "" {
+			j.troubleSince = now
+		}
 		if was != j.trouble {
 			j.log.Warn("trying again", zap.Error(err))
 		}

@@ -23,6 +23,7 @@ type attempt struct {
 	started  bool      // in a slot; else in the worker's queue
 	from     time.Time // by its worker's clock
 	listed   time.Time // by this leader's
+	moved    time.Time // when bytes or records last changed, by this leader's
 	bytes    int64
 	records  int64
 	killing  string // why it is to end; "" = it is not
@@ -40,6 +41,7 @@ func (t *Tracker) attemptID(j *job, k *task) string {
 // list and unlist keep the books of attempts that are not over.
 func (t *Tracker) list(a *attempt) {
 	a.listed = t.cfg.Now()
+	a.moved = a.listed
 	t.attempts[a.id] = a
 	a.job.live[a.id] = a
 	if n := t.nodes[a.node]; n != nil {

@@ -10,7 +10,9 @@ import (
 // Live is what the leader knows of an open job beyond the log.
 type Live struct {
 	Planning bool
-	Trouble  string // what is being tried again; "" = nothing
+	Trouble  string    // what is being tried again; "" = nothing
+	Since    time.Time // when that trouble began
+	Again    int       // maps whose output was lost and is not there again
 	Maps     LiveTasks
 	Reduces  LiveTasks
 	// BytesDone is input bytes passed by completed and by running maps.
@@ -32,6 +34,7 @@ type LiveAttempt struct {
 	Node        string
 	Started     bool // in a slot
 	StartedAt   time.Time
+	MovedAt     time.Time // when it was last seen to get on
 	BytesDone   int64
 	RecordsDone int64
 }
@@ -85,11 +88,14 @@ func (t *Tracker) RunningOn(id string) (n int) {
 func (t *Tracker) Changed(job string) <-chan struct{} { return t.changes.watch(job) }
 
 func (j *job) overlay(now time.Time) Live {
-	l := Live{Planning: !j.rec.Planned(), Trouble: j.trouble}
+	l := Live{Planning: !j.rec.Planned(), Trouble: j.trouble, Since: j.troubleSince}
 	for kind, sum := range map[string]*LiveTasks{state.Map: &l.Maps, state.Reduce: &l.Reduces} {
 		for _, k := range j.tasks(kind) {
 			if k.done {
 				continue
+			}
+			if k.prior != nil {
+				l.Again++
 			}
 			switch a := k.current; {
 			case a == nil, a.ending: // its slot is free again; the log decides what it was
@@ -104,7 +110,7 @@ func (j *job) overlay(now time.Time) Live {
 	}
 	for _, a := range j.live {
 		l.Attempts = append(l.Attempts, LiveAttempt{
-			ID: a.id, Task: a.task.id, Node: a.node, Started: a.started, StartedAt: a.from, BytesDone: a.bytes, RecordsDone: a.records,
+			ID: a.id, Task: a.task.id, Node: a.node, Started: a.started, StartedAt: a.from, MovedAt: a.moved, BytesDone: a.bytes, RecordsDone: a.records,
 		})
 	}
 	mapped, reduced := j.progress()

@@ -345,6 +345,9 @@ func (t *Tracker) onProgress(node string, h *api.WorkerHeartbeat) {
 	t.toldAll(t.nodes[node])
 	for _, p := range h.Progress {
 		if a := t.attempts[p.Attempt]; a != nil && a.node == node {
+			if p.BytesDone != a.bytes || p.RecordsDone != a.records {
+				a.moved = t.cfg.Now()
+			}
 			a.bytes, a.records, a.heard = p.BytesDone, p.RecordsDone, true
 			a.job.observe(t.cfg.Now())
 			t.changes.tell(a.job.id)

@@ -55,7 +55,7 @@ func once(ctx context.Context, f func(ctx context.Context) error) error {
 func (t *Tracker) noting(j *job) func(error) {
 	return func(err error) {
 		t.post(func() {
-			j.note(err)
+			j.note(t.cfg.Now(), err)
 			t.changes.tell(j.id)
 		})
 	}

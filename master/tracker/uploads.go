@@ -102,7 +102,7 @@ func (t *Tracker) logUploads(j *job, batch []*made) {
 		if hopeless(trouble) {
 			t.failJob(j, fmt.Sprintf("start an upload to %s: %v", j.rec.Output, trouble), nil, true)
 		} else {
-			j.note(trouble)
+			j.note(t.cfg.Now(), trouble)
 		}
 	}
 	if len(good) == 0 {
@@ -133,13 +133,15 @@ func (t *Tracker) logUploads(j *job, batch []*made) {
 // batchDone lets the next batch be made, after a pause if this one had trouble.
 func (t *Tracker) batchDone(j *job, trouble error) {
 	t.touch(j)
+	if trouble == nil {
+		j.note(t.cfg.Now(), nil)
+	}
 	if trouble == nil || t.jobs[j.id] != j || j.rec.Ending != "" {
 		j.creating--
 		return
 	}
 	t.after(time.Second, func() {
 		j.creating--
-		j.note(nil)
 		t.touch(j)
 	})
 }

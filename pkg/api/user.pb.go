@@ -1034,6 +1034,7 @@ type Job struct {
 	ReducesEndedAt      *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=reduces_ended_at,json=reducesEndedAt,proto3" json:"reduces_ended_at,omitempty"`
 	PlannedAt           *timestamppb.Timestamp `protobuf:"bytes,32,opt,name=planned_at,json=plannedAt,proto3" json:"planned_at,omitempty"`
 	Priority            int32                  `protobuf:"varint,33,opt,name=priority,proto3" json:"priority,omitempty"`
+	Plan                *JobPlan               `protobuf:"bytes,50,opt,name=plan,proto3" json:"plan,omitempty"` // in the answer to a dry run alone
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -1299,6 +1300,291 @@ func (x *Job) GetPriority() int32 {
 	return 0
 }
 
+func (x *Job) GetPlan() *JobPlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// JobPlan is what a job would be if it were started now. Sizes are in bytes.
+type JobPlan struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Objects             int64                  `protobuf:"varint,1,opt,name=objects,proto3" json:"objects,omitempty"`
+	Bytes               int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"` // of all objects, as they are stored
+	Splits              int64                  `protobuf:"varint,3,opt,name=splits,proto3" json:"splits,omitempty"`
+	LargestSplit        int64                  `protobuf:"varint,4,opt,name=largest_split,json=largestSplit,proto3" json:"largest_split,omitempty"` // bytes
+	Reduces             int64                  `protobuf:"varint,5,opt,name=reduces,proto3" json:"reduces,omitempty"`
+	Unsplittable        int64                  `protobuf:"varint,6,opt,name=unsplittable,proto3" json:"unsplittable,omitempty"` // objects that cannot be cut
+	UnsplittableBytes   int64                  `protobuf:"varint,7,opt,name=unsplittable_bytes,json=unsplittableBytes,proto3" json:"unsplittable_bytes,omitempty"`
+	LargestUnsplittable []*PlanObject          `protobuf:"bytes,8,rep,name=largest_unsplittable,json=largestUnsplittable,proto3" json:"largest_unsplittable,omitempty"` // the biggest first, a few
+	Nodes               int64                  `protobuf:"varint,9,opt,name=nodes,proto3" json:"nodes,omitempty"`                                                       // that take tasks
+	Slots               int64                  `protobuf:"varint,10,opt,name=slots,proto3" json:"slots,omitempty"`
+	SlotsTaken          int64                  `protobuf:"varint,11,opt,name=slots_taken,json=slotsTaken,proto3" json:"slots_taken,omitempty"`       // by other jobs, now
+	TasksWaiting        int64                  `protobuf:"varint,12,opt,name=tasks_waiting,json=tasksWaiting,proto3" json:"tasks_waiting,omitempty"` // of other jobs, now
+	DiskNeeded          int64                  `protobuf:"varint,13,opt,name=disk_needed,json=diskNeeded,proto3" json:"disk_needed,omitempty"`       // estimate of the most that is needed at once, on all nodes
+	DiskFree            int64                  `protobuf:"varint,14,opt,name=disk_free,json=diskFree,proto3" json:"disk_free,omitempty"`             // on all nodes; nodes of one machine with one disk count once
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *JobPlan) Reset() {
+	*x = JobPlan{}
+	mi := &file_user_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPlan) ProtoMessage() {}
+
+func (x *JobPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPlan.ProtoReflect.Descriptor instead.
+func (*JobPlan) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *JobPlan) GetObjects() int64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+func (x *JobPlan) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *JobPlan) GetSplits() int64 {
+	if x != nil {
+		return x.Splits
+	}
+	return 0
+}
+
+func (x *JobPlan) GetLargestSplit() int64 {
+	if x != nil {
+		return x.LargestSplit
+	}
+	return 0
+}
+
+func (x *JobPlan) GetReduces() int64 {
+	if x != nil {
+		return x.Reduces
+	}
+	return 0
+}
+
+func (x *JobPlan) GetUnsplittable() int64 {
+	if x != nil {
+		return x.Unsplittable
+	}
+	return 0
+}
+
+func (x *JobPlan) GetUnsplittableBytes() int64 {
+	if x != nil {
+		return x.UnsplittableBytes
+	}
+	return 0
+}
+
+func (x *JobPlan) GetLargestUnsplittable() []*PlanObject {
+	if x != nil {
+		return x.LargestUnsplittable
+	}
+	return nil
+}
+
+func (x *JobPlan) GetNodes() int64 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+func (x *JobPlan) GetSlots() int64 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *JobPlan) GetSlotsTaken() int64 {
+	if x != nil {
+		return x.SlotsTaken
+	}
+	return 0
+}
+
+func (x *JobPlan) GetTasksWaiting() int64 {
+	if x != nil {
+		return x.TasksWaiting
+	}
+	return 0
+}
+
+func (x *JobPlan) GetDiskNeeded() int64 {
+	if x != nil {
+		return x.DiskNeeded
+	}
+	return 0
+}
+
+func (x *JobPlan) GetDiskFree() int64 {
+	if x != nil {
+		return x.DiskFree
+	}
+	return 0
+}
+
+type PlanObject struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanObject) Reset() {
+	*x = PlanObject{}
+	mi := &file_user_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanObject) ProtoMessage() {}
+
+func (x *PlanObject) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanObject.ProtoReflect.Descriptor instead.
+func (*PlanObject) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PlanObject) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *PlanObject) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// JobExplanation is the first cause of a job's state, and what follows from it.
+type JobExplanation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Cause         string                 `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`     // one sentence
+	Details       []string               `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty"` // further sentences, the most telling first
+	Next          string                 `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`       // a command, or what to mend
+	Failure       *JobFailure            `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"` // the first attempt whose failure led to the job's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobExplanation) Reset() {
+	*x = JobExplanation{}
+	mi := &file_user_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobExplanation) ProtoMessage() {}
+
+func (x *JobExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobExplanation.ProtoReflect.Descriptor instead.
+func (*JobExplanation) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *JobExplanation) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *JobExplanation) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *JobExplanation) GetDetails() []string {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *JobExplanation) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *JobExplanation) GetFailure() *JobFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 type ListTasksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1312,7 +1598,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_user_proto_msgTypes[16]
+	mi := &file_user_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1610,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[16]
+	mi := &file_user_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1623,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{16}
+	return file_user_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListTasksRequest) GetJob() string {
@@ -1384,7 +1670,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_user_proto_msgTypes[17]
+	mi := &file_user_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1682,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[17]
+	mi := &file_user_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1695,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{17}
+	return file_user_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1435,7 +1721,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_user_proto_msgTypes[18]
+	mi := &file_user_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1733,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[18]
+	mi := &file_user_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1746,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{18}
+	return file_user_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Task) GetId() string {
@@ -1536,7 +1822,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_user_proto_msgTypes[19]
+	mi := &file_user_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1834,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[19]
+	mi := &file_user_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1847,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{19}
+	return file_user_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Attempt) GetId() string {
@@ -1639,7 +1925,7 @@ type JobLogsRequest struct {
 
 func (x *JobLogsRequest) Reset() {
 	*x = JobLogsRequest{}
-	mi := &file_user_proto_msgTypes[20]
+	mi := &file_user_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1937,7 @@ func (x *JobLogsRequest) String() string {
 func (*JobLogsRequest) ProtoMessage() {}
 
 func (x *JobLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[20]
+	mi := &file_user_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1950,7 @@ func (x *JobLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLogsRequest.ProtoReflect.Descriptor instead.
 func (*JobLogsRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{20}
+	return file_user_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JobLogsRequest) GetJob() string {
@@ -1705,7 +1991,7 @@ type JobLogsResponse struct {
 
 func (x *JobLogsResponse) Reset() {
 	*x = JobLogsResponse{}
-	mi := &file_user_proto_msgTypes[21]
+	mi := &file_user_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +2003,7 @@ func (x *JobLogsResponse) String() string {
 func (*JobLogsResponse) ProtoMessage() {}
 
 func (x *JobLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[21]
+	mi := &file_user_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +2016,7 @@ func (x *JobLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLogsResponse.ProtoReflect.Descriptor instead.
 func (*JobLogsResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{21}
+	return file_user_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JobLogsResponse) GetData() []byte {
@@ -1756,7 +2042,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_user_proto_msgTypes[22]
+	mi := &file_user_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +2054,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[22]
+	mi := &file_user_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +2067,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{22}
+	return file_user_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListNodesRequest) GetCluster() string {
@@ -1800,7 +2086,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_user_proto_msgTypes[23]
+	mi := &file_user_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +2098,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[23]
+	mi := &file_user_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +2111,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{23}
+	return file_user_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -1861,7 +2147,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_user_proto_msgTypes[24]
+	mi := &file_user_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +2159,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[24]
+	mi := &file_user_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2172,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{24}
+	return file_user_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Node) GetId() string {
@@ -2024,7 +2310,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_user_proto_msgTypes[25]
+	mi := &file_user_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2322,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[25]
+	mi := &file_user_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2335,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{25}
+	return file_user_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetClusterRequest) GetCluster() string {
@@ -2067,7 +2353,7 @@ type ListClustersRequest struct {
 
 func (x *ListClustersRequest) Reset() {
 	*x = ListClustersRequest{}
-	mi := &file_user_proto_msgTypes[26]
+	mi := &file_user_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2365,7 @@ func (x *ListClustersRequest) String() string {
 func (*ListClustersRequest) ProtoMessage() {}
 
 func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[26]
+	mi := &file_user_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2378,7 @@ func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersRequest.ProtoReflect.Descriptor instead.
 func (*ListClustersRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{26}
+	return file_user_proto_rawDescGZIP(), []int{29}
 }
 
 type ListClustersResponse struct {
@@ -2104,7 +2390,7 @@ type ListClustersResponse struct {
 
 func (x *ListClustersResponse) Reset() {
 	*x = ListClustersResponse{}
-	mi := &file_user_proto_msgTypes[27]
+	mi := &file_user_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2402,7 @@ func (x *ListClustersResponse) String() string {
 func (*ListClustersResponse) ProtoMessage() {}
 
 func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[27]
+	mi := &file_user_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2415,7 @@ func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersResponse.ProtoReflect.Descriptor instead.
 func (*ListClustersResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{27}
+	return file_user_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListClustersResponse) GetClusters() []*Cluster {
@@ -2151,7 +2437,7 @@ type InstanceGroup struct {
 
 func (x *InstanceGroup) Reset() {
 	*x = InstanceGroup{}
-	mi := &file_user_proto_msgTypes[28]
+	mi := &file_user_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2449,7 @@ func (x *InstanceGroup) String() string {
 func (*InstanceGroup) ProtoMessage() {}
 
 func (x *InstanceGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[28]
+	mi := &file_user_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2462,7 @@ func (x *InstanceGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceGroup.ProtoReflect.Descriptor instead.
 func (*InstanceGroup) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{28}
+	return file_user_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InstanceGroup) GetId() string {
@@ -2225,7 +2511,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_user_proto_msgTypes[29]
+	mi := &file_user_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2523,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[29]
+	mi := &file_user_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2536,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{29}
+	return file_user_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Cluster) GetId() string {
@@ -2335,7 +2621,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_user_proto_msgTypes[30]
+	mi := &file_user_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +2633,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[30]
+	mi := &file_user_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +2646,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{30}
+	return file_user_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateJoinTokenRequest) GetCluster() string {
@@ -2405,7 +2691,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_user_proto_msgTypes[31]
+	mi := &file_user_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2703,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[31]
+	mi := &file_user_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2716,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{31}
+	return file_user_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JoinToken) GetId() string {
@@ -2483,7 +2769,7 @@ type ListJoinTokensRequest struct {
 
 func (x *ListJoinTokensRequest) Reset() {
 	*x = ListJoinTokensRequest{}
-	mi := &file_user_proto_msgTypes[32]
+	mi := &file_user_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2781,7 @@ func (x *ListJoinTokensRequest) String() string {
 func (*ListJoinTokensRequest) ProtoMessage() {}
 
 func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[32]
+	mi := &file_user_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2794,7 @@ func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{32}
+	return file_user_proto_rawDescGZIP(), []int{35}
 }
 
 type ListJoinTokensResponse struct {
@@ -2520,7 +2806,7 @@ type ListJoinTokensResponse struct {
 
 func (x *ListJoinTokensResponse) Reset() {
 	*x = ListJoinTokensResponse{}
-	mi := &file_user_proto_msgTypes[33]
+	mi := &file_user_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2818,7 @@ func (x *ListJoinTokensResponse) String() string {
 func (*ListJoinTokensResponse) ProtoMessage() {}
 
 func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[33]
+	mi := &file_user_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2831,7 @@ func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{33}
+	return file_user_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListJoinTokensResponse) GetTokens() []*JoinToken {
@@ -2564,7 +2850,7 @@ type RevokeJoinTokenRequest struct {
 
 func (x *RevokeJoinTokenRequest) Reset() {
 	*x = RevokeJoinTokenRequest{}
-	mi := &file_user_proto_msgTypes[34]
+	mi := &file_user_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2862,7 @@ func (x *RevokeJoinTokenRequest) String() string {
 func (*RevokeJoinTokenRequest) ProtoMessage() {}
 
 func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[34]
+	mi := &file_user_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2875,7 @@ func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{34}
+	return file_user_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RevokeJoinTokenRequest) GetId() string {
@@ -2607,7 +2893,7 @@ type RevokeJoinTokenResponse struct {
 
 func (x *RevokeJoinTokenResponse) Reset() {
 	*x = RevokeJoinTokenResponse{}
-	mi := &file_user_proto_msgTypes[35]
+	mi := &file_user_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2905,7 @@ func (x *RevokeJoinTokenResponse) String() string {
 func (*RevokeJoinTokenResponse) ProtoMessage() {}
 
 func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[35]
+	mi := &file_user_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2918,7 @@ func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{35}
+	return file_user_proto_rawDescGZIP(), []int{38}
 }
 
 var File_user_proto protoreflect.FileDescriptor
@@ -2718,7 +3004,8 @@ const file_user_proto_rawDesc = "" +
 	"\x06offset\x18\a \x01(\x03R\x06offset\x12\x1f\n" +
 	"\vstderr_tail\x18\b \x01(\tR\n" +
 	"stderrTail\x12\x18\n" +
-	"\amessage\x18\t \x01(\tR\amessage\"\xde\t\n" +
+	"\amessage\x18\t \x01(\tR\amessage\"\x88\n" +
+	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -2757,7 +3044,36 @@ const file_user_proto_rawDesc = "" +
 	"\x10reduces_ended_at\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampR\x0ereducesEndedAt\x129\n" +
 	"\n" +
 	"planned_at\x18  \x01(\v2\x1a.google.protobuf.TimestampR\tplannedAt\x12\x1a\n" +
-	"\bpriority\x18! \x01(\x05R\bpriority\"\x84\x01\n" +
+	"\bpriority\x18! \x01(\x05R\bpriority\x12(\n" +
+	"\x04plan\x182 \x01(\v2\x14.millrace.v1.JobPlanR\x04plan\"\xdf\x03\n" +
+	"\aJobPlan\x12\x18\n" +
+	"\aobjects\x18\x01 \x01(\x03R\aobjects\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x16\n" +
+	"\x06splits\x18\x03 \x01(\x03R\x06splits\x12#\n" +
+	"\rlargest_split\x18\x04 \x01(\x03R\flargestSplit\x12\x18\n" +
+	"\areduces\x18\x05 \x01(\x03R\areduces\x12\"\n" +
+	"\funsplittable\x18\x06 \x01(\x03R\funsplittable\x12-\n" +
+	"\x12unsplittable_bytes\x18\a \x01(\x03R\x11unsplittableBytes\x12J\n" +
+	"\x14largest_unsplittable\x18\b \x03(\v2\x17.millrace.v1.PlanObjectR\x13largestUnsplittable\x12\x14\n" +
+	"\x05nodes\x18\t \x01(\x03R\x05nodes\x12\x14\n" +
+	"\x05slots\x18\n" +
+	" \x01(\x03R\x05slots\x12\x1f\n" +
+	"\vslots_taken\x18\v \x01(\x03R\n" +
+	"slotsTaken\x12#\n" +
+	"\rtasks_waiting\x18\f \x01(\x03R\ftasksWaiting\x12\x1f\n" +
+	"\vdisk_needed\x18\r \x01(\x03R\n" +
+	"diskNeeded\x12\x1b\n" +
+	"\tdisk_free\x18\x0e \x01(\x03R\bdiskFree\"4\n" +
+	"\n" +
+	"PlanObject\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xab\x01\n" +
+	"\x0eJobExplanation\x12\"\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.millrace.v1.JobR\x03job\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x18\n" +
+	"\adetails\x18\x03 \x03(\tR\adetails\x12\x12\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next\x121\n" +
+	"\afailure\x18\x05 \x01(\v2\x17.millrace.v1.JobFailureR\afailure\"\x84\x01\n" +
 	"\x10ListTasksRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x16\n" +
@@ -2863,14 +3179,16 @@ const file_user_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x16.millrace.v1.JoinTokenR\x06tokens\"(\n" +
 	"\x16RevokeJoinTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x19\n" +
-	"\x17RevokeJoinTokenResponse2\xad\t\n" +
+	"\x17RevokeJoinTokenResponse2\xf4\t\n" +
 	"\x0fMillraceService\x129\n" +
 	"\aGetSite\x12\x1b.millrace.v1.GetSiteRequest\x1a\x11.millrace.v1.Site\x12S\n" +
 	"\fMissingFiles\x12 .millrace.v1.MissingFilesRequest\x1a!.millrace.v1.MissingFilesResponse\x12O\n" +
 	"\n" +
 	"UploadFile\x12\x1e.millrace.v1.UploadFileRequest\x1a\x1f.millrace.v1.UploadFileResponse(\x01\x12<\n" +
 	"\tSubmitJob\x12\x1d.millrace.v1.SubmitJobRequest\x1a\x10.millrace.v1.Job\x126\n" +
-	"\x06GetJob\x12\x1a.millrace.v1.GetJobRequest\x1a\x10.millrace.v1.Job\x12G\n" +
+	"\x06GetJob\x12\x1a.millrace.v1.GetJobRequest\x1a\x10.millrace.v1.Job\x12E\n" +
+	"\n" +
+	"ExplainJob\x12\x1a.millrace.v1.GetJobRequest\x1a\x1b.millrace.v1.JobExplanation\x12G\n" +
 	"\bListJobs\x12\x1c.millrace.v1.ListJobsRequest\x1a\x1d.millrace.v1.ListJobsResponse\x12:\n" +
 	"\bWatchJob\x12\x1a.millrace.v1.GetJobRequest\x1a\x10.millrace.v1.Job0\x01\x12<\n" +
 	"\tCancelJob\x12\x1d.millrace.v1.CancelJobRequest\x1a\x10.millrace.v1.Job\x12J\n" +
@@ -2896,7 +3214,7 @@ func file_user_proto_rawDescGZIP() []byte {
 	return file_user_proto_rawDescData
 }
 
-var file_user_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_user_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_user_proto_goTypes = []any{
 	(*Problems)(nil),                // 0: millrace.v1.Problems
 	(*GetSiteRequest)(nil),          // 1: millrace.v1.GetSiteRequest
@@ -2914,97 +3232,106 @@ var file_user_proto_goTypes = []any{
 	(*TaskCounts)(nil),              // 13: millrace.v1.TaskCounts
 	(*JobFailure)(nil),              // 14: millrace.v1.JobFailure
 	(*Job)(nil),                     // 15: millrace.v1.Job
-	(*ListTasksRequest)(nil),        // 16: millrace.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),       // 17: millrace.v1.ListTasksResponse
-	(*Task)(nil),                    // 18: millrace.v1.Task
-	(*Attempt)(nil),                 // 19: millrace.v1.Attempt
-	(*JobLogsRequest)(nil),          // 20: millrace.v1.JobLogsRequest
-	(*JobLogsResponse)(nil),         // 21: millrace.v1.JobLogsResponse
-	(*ListNodesRequest)(nil),        // 22: millrace.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),       // 23: millrace.v1.ListNodesResponse
-	(*Node)(nil),                    // 24: millrace.v1.Node
-	(*GetClusterRequest)(nil),       // 25: millrace.v1.GetClusterRequest
-	(*ListClustersRequest)(nil),     // 26: millrace.v1.ListClustersRequest
-	(*ListClustersResponse)(nil),    // 27: millrace.v1.ListClustersResponse
-	(*InstanceGroup)(nil),           // 28: millrace.v1.InstanceGroup
-	(*Cluster)(nil),                 // 29: millrace.v1.Cluster
-	(*CreateJoinTokenRequest)(nil),  // 30: millrace.v1.CreateJoinTokenRequest
-	(*JoinToken)(nil),               // 31: millrace.v1.JoinToken
-	(*ListJoinTokensRequest)(nil),   // 32: millrace.v1.ListJoinTokensRequest
-	(*ListJoinTokensResponse)(nil),  // 33: millrace.v1.ListJoinTokensResponse
-	(*RevokeJoinTokenRequest)(nil),  // 34: millrace.v1.RevokeJoinTokenRequest
-	(*RevokeJoinTokenResponse)(nil), // 35: millrace.v1.RevokeJoinTokenResponse
-	(*ObjectStore)(nil),             // 36: millrace.v1.ObjectStore
-	(*Program)(nil),                 // 37: millrace.v1.Program
-	(*timestamppb.Timestamp)(nil),   // 38: google.protobuf.Timestamp
-	(*Counter)(nil),                 // 39: millrace.v1.Counter
+	(*JobPlan)(nil),                 // 16: millrace.v1.JobPlan
+	(*PlanObject)(nil),              // 17: millrace.v1.PlanObject
+	(*JobExplanation)(nil),          // 18: millrace.v1.JobExplanation
+	(*ListTasksRequest)(nil),        // 19: millrace.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),       // 20: millrace.v1.ListTasksResponse
+	(*Task)(nil),                    // 21: millrace.v1.Task
+	(*Attempt)(nil),                 // 22: millrace.v1.Attempt
+	(*JobLogsRequest)(nil),          // 23: millrace.v1.JobLogsRequest
+	(*JobLogsResponse)(nil),         // 24: millrace.v1.JobLogsResponse
+	(*ListNodesRequest)(nil),        // 25: millrace.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),       // 26: millrace.v1.ListNodesResponse
+	(*Node)(nil),                    // 27: millrace.v1.Node
+	(*GetClusterRequest)(nil),       // 28: millrace.v1.GetClusterRequest
+	(*ListClustersRequest)(nil),     // 29: millrace.v1.ListClustersRequest
+	(*ListClustersResponse)(nil),    // 30: millrace.v1.ListClustersResponse
+	(*InstanceGroup)(nil),           // 31: millrace.v1.InstanceGroup
+	(*Cluster)(nil),                 // 32: millrace.v1.Cluster
+	(*CreateJoinTokenRequest)(nil),  // 33: millrace.v1.CreateJoinTokenRequest
+	(*JoinToken)(nil),               // 34: millrace.v1.JoinToken
+	(*ListJoinTokensRequest)(nil),   // 35: millrace.v1.ListJoinTokensRequest
+	(*ListJoinTokensResponse)(nil),  // 36: millrace.v1.ListJoinTokensResponse
+	(*RevokeJoinTokenRequest)(nil),  // 37: millrace.v1.RevokeJoinTokenRequest
+	(*RevokeJoinTokenResponse)(nil), // 38: millrace.v1.RevokeJoinTokenResponse
+	(*ObjectStore)(nil),             // 39: millrace.v1.ObjectStore
+	(*Program)(nil),                 // 40: millrace.v1.Program
+	(*timestamppb.Timestamp)(nil),   // 41: google.protobuf.Timestamp
+	(*Counter)(nil),                 // 42: millrace.v1.Counter
 }
 var file_user_proto_depIdxs = []int32{
-	36, // 0: millrace.v1.Site.store:type_name -> millrace.v1.ObjectStore
-	37, // 1: millrace.v1.JobSpec.program:type_name -> millrace.v1.Program
-	36, // 2: millrace.v1.JobSpec.store:type_name -> millrace.v1.ObjectStore
+	39, // 0: millrace.v1.Site.store:type_name -> millrace.v1.ObjectStore
+	40, // 1: millrace.v1.JobSpec.program:type_name -> millrace.v1.Program
+	39, // 2: millrace.v1.JobSpec.store:type_name -> millrace.v1.ObjectStore
 	7,  // 3: millrace.v1.SubmitJobRequest.spec:type_name -> millrace.v1.JobSpec
 	15, // 4: millrace.v1.ListJobsResponse.jobs:type_name -> millrace.v1.Job
-	38, // 5: millrace.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
-	38, // 6: millrace.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	38, // 7: millrace.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	41, // 5: millrace.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
+	41, // 6: millrace.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	41, // 7: millrace.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	13, // 8: millrace.v1.Job.maps:type_name -> millrace.v1.TaskCounts
 	13, // 9: millrace.v1.Job.reduces:type_name -> millrace.v1.TaskCounts
 	14, // 10: millrace.v1.Job.failure:type_name -> millrace.v1.JobFailure
-	39, // 11: millrace.v1.Job.counters:type_name -> millrace.v1.Counter
-	38, // 12: millrace.v1.Job.maps_ended_at:type_name -> google.protobuf.Timestamp
-	38, // 13: millrace.v1.Job.reduces_ended_at:type_name -> google.protobuf.Timestamp
-	38, // 14: millrace.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
-	18, // 15: millrace.v1.ListTasksResponse.tasks:type_name -> millrace.v1.Task
-	19, // 16: millrace.v1.Task.attempts:type_name -> millrace.v1.Attempt
-	38, // 17: millrace.v1.Attempt.started_at:type_name -> google.protobuf.Timestamp
-	38, // 18: millrace.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
-	24, // 19: millrace.v1.ListNodesResponse.nodes:type_name -> millrace.v1.Node
-	38, // 20: millrace.v1.Node.joined_at:type_name -> google.protobuf.Timestamp
-	38, // 21: millrace.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
-	29, // 22: millrace.v1.ListClustersResponse.clusters:type_name -> millrace.v1.Cluster
-	24, // 23: millrace.v1.Cluster.masters:type_name -> millrace.v1.Node
-	28, // 24: millrace.v1.Cluster.groups:type_name -> millrace.v1.InstanceGroup
-	38, // 25: millrace.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
-	38, // 26: millrace.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
-	31, // 27: millrace.v1.ListJoinTokensResponse.tokens:type_name -> millrace.v1.JoinToken
-	1,  // 28: millrace.v1.MillraceService.GetSite:input_type -> millrace.v1.GetSiteRequest
-	3,  // 29: millrace.v1.MillraceService.MissingFiles:input_type -> millrace.v1.MissingFilesRequest
-	5,  // 30: millrace.v1.MillraceService.UploadFile:input_type -> millrace.v1.UploadFileRequest
-	8,  // 31: millrace.v1.MillraceService.SubmitJob:input_type -> millrace.v1.SubmitJobRequest
-	9,  // 32: millrace.v1.MillraceService.GetJob:input_type -> millrace.v1.GetJobRequest
-	10, // 33: millrace.v1.MillraceService.ListJobs:input_type -> millrace.v1.ListJobsRequest
-	9,  // 34: millrace.v1.MillraceService.WatchJob:input_type -> millrace.v1.GetJobRequest
-	12, // 35: millrace.v1.MillraceService.CancelJob:input_type -> millrace.v1.CancelJobRequest
-	16, // 36: millrace.v1.MillraceService.ListTasks:input_type -> millrace.v1.ListTasksRequest
-	20, // 37: millrace.v1.MillraceService.JobLogs:input_type -> millrace.v1.JobLogsRequest
-	22, // 38: millrace.v1.MillraceService.ListNodes:input_type -> millrace.v1.ListNodesRequest
-	25, // 39: millrace.v1.MillraceService.GetCluster:input_type -> millrace.v1.GetClusterRequest
-	26, // 40: millrace.v1.MillraceService.ListClusters:input_type -> millrace.v1.ListClustersRequest
-	30, // 41: millrace.v1.MillraceService.CreateJoinToken:input_type -> millrace.v1.CreateJoinTokenRequest
-	32, // 42: millrace.v1.MillraceService.ListJoinTokens:input_type -> millrace.v1.ListJoinTokensRequest
-	34, // 43: millrace.v1.MillraceService.RevokeJoinToken:input_type -> millrace.v1.RevokeJoinTokenRequest
-	2,  // 44: millrace.v1.MillraceService.GetSite:output_type -> millrace.v1.Site
-	4,  // 45: millrace.v1.MillraceService.MissingFiles:output_type -> millrace.v1.MissingFilesResponse
-	6,  // 46: millrace.v1.MillraceService.UploadFile:output_type -> millrace.v1.UploadFileResponse
-	15, // 47: millrace.v1.MillraceService.SubmitJob:output_type -> millrace.v1.Job
-	15, // 48: millrace.v1.MillraceService.GetJob:output_type -> millrace.v1.Job
-	11, // 49: millrace.v1.MillraceService.ListJobs:output_type -> millrace.v1.ListJobsResponse
-	15, // 50: millrace.v1.MillraceService.WatchJob:output_type -> millrace.v1.Job
-	15, // 51: millrace.v1.MillraceService.CancelJob:output_type -> millrace.v1.Job
-	17, // 52: millrace.v1.MillraceService.ListTasks:output_type -> millrace.v1.ListTasksResponse
-	21, // 53: millrace.v1.MillraceService.JobLogs:output_type -> millrace.v1.JobLogsResponse
-	23, // 54: millrace.v1.MillraceService.ListNodes:output_type -> millrace.v1.ListNodesResponse
-	29, // 55: millrace.v1.MillraceService.GetCluster:output_type -> millrace.v1.Cluster
-	27, // 56: millrace.v1.MillraceService.ListClusters:output_type -> millrace.v1.ListClustersResponse
-	31, // 57: millrace.v1.MillraceService.CreateJoinToken:output_type -> millrace.v1.JoinToken
-	33, // 58: millrace.v1.MillraceService.ListJoinTokens:output_type -> millrace.v1.ListJoinTokensResponse
-	35, // 59: millrace.v1.MillraceService.RevokeJoinToken:output_type -> millrace.v1.RevokeJoinTokenResponse
-	44, // [44:60] is the sub-list for method output_type
-	28, // [28:44] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	42, // 11: millrace.v1.Job.counters:type_name -> millrace.v1.Counter
+	41, // 12: millrace.v1.Job.maps_ended_at:type_name -> google.protobuf.Timestamp
+	41, // 13: millrace.v1.Job.reduces_ended_at:type_name -> google.protobuf.Timestamp
+	41, // 14: millrace.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
+	16, // 15: millrace.v1.Job.plan:type_name -> millrace.v1.JobPlan
+	17, // 16: millrace.v1.JobPlan.largest_unsplittable:type_name -> millrace.v1.PlanObject
+	15, // 17: millrace.v1.JobExplanation.job:type_name -> millrace.v1.Job
+	14, // 18: millrace.v1.JobExplanation.failure:type_name -> millrace.v1.JobFailure
+	21, // 19: millrace.v1.ListTasksResponse.tasks:type_name -> millrace.v1.Task
+	22, // 20: millrace.v1.Task.attempts:type_name -> millrace.v1.Attempt
+	41, // 21: millrace.v1.Attempt.started_at:type_name -> google.protobuf.Timestamp
+	41, // 22: millrace.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
+	27, // 23: millrace.v1.ListNodesResponse.nodes:type_name -> millrace.v1.Node
+	41, // 24: millrace.v1.Node.joined_at:type_name -> google.protobuf.Timestamp
+	41, // 25: millrace.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
+	32, // 26: millrace.v1.ListClustersResponse.clusters:type_name -> millrace.v1.Cluster
+	27, // 27: millrace.v1.Cluster.masters:type_name -> millrace.v1.Node
+	31, // 28: millrace.v1.Cluster.groups:type_name -> millrace.v1.InstanceGroup
+	41, // 29: millrace.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	41, // 30: millrace.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
+	34, // 31: millrace.v1.ListJoinTokensResponse.tokens:type_name -> millrace.v1.JoinToken
+	1,  // 32: millrace.v1.MillraceService.GetSite:input_type -> millrace.v1.GetSiteRequest
+	3,  // 33: millrace.v1.MillraceService.MissingFiles:input_type -> millrace.v1.MissingFilesRequest
+	5,  // 34: millrace.v1.MillraceService.UploadFile:input_type -> millrace.v1.UploadFileRequest
+	8,  // 35: millrace.v1.MillraceService.SubmitJob:input_type -> millrace.v1.SubmitJobRequest
+	9,  // 36: millrace.v1.MillraceService.GetJob:input_type -> millrace.v1.GetJobRequest
+	9,  // 37: millrace.v1.MillraceService.ExplainJob:input_type -> millrace.v1.GetJobRequest
+	10, // 38: millrace.v1.MillraceService.ListJobs:input_type -> millrace.v1.ListJobsRequest
+	9,  // 39: millrace.v1.MillraceService.WatchJob:input_type -> millrace.v1.GetJobRequest
+	12, // 40: millrace.v1.MillraceService.CancelJob:input_type -> millrace.v1.CancelJobRequest
+	19, // 41: millrace.v1.MillraceService.ListTasks:input_type -> millrace.v1.ListTasksRequest
+	23, // 42: millrace.v1.MillraceService.JobLogs:input_type -> millrace.v1.JobLogsRequest
+	25, // 43: millrace.v1.MillraceService.ListNodes:input_type -> millrace.v1.ListNodesRequest
+	28, // 44: millrace.v1.MillraceService.GetCluster:input_type -> millrace.v1.GetClusterRequest
+	29, // 45: millrace.v1.MillraceService.ListClusters:input_type -> millrace.v1.ListClustersRequest
+	33, // 46: millrace.v1.MillraceService.CreateJoinToken:input_type -> millrace.v1.CreateJoinTokenRequest
+	35, // 47: millrace.v1.MillraceService.ListJoinTokens:input_type -> millrace.v1.ListJoinTokensRequest
+	37, // 48: millrace.v1.MillraceService.RevokeJoinToken:input_type -> millrace.v1.RevokeJoinTokenRequest
+	2,  // 49: millrace.v1.MillraceService.GetSite:output_type -> millrace.v1.Site
+	4,  // 50: millrace.v1.MillraceService.MissingFiles:output_type -> millrace.v1.MissingFilesResponse
+	6,  // 51: millrace.v1.MillraceService.UploadFile:output_type -> millrace.v1.UploadFileResponse
+	15, // 52: millrace.v1.MillraceService.SubmitJob:output_type -> millrace.v1.Job
+	15, // 53: millrace.v1.MillraceService.GetJob:output_type -> millrace.v1.Job
+	18, // 54: millrace.v1.MillraceService.ExplainJob:output_type -> millrace.v1.JobExplanation
+	11, // 55: millrace.v1.MillraceService.ListJobs:output_type -> millrace.v1.ListJobsResponse
+	15, // 56: millrace.v1.MillraceService.WatchJob:output_type -> millrace.v1.Job
+	15, // 57: millrace.v1.MillraceService.CancelJob:output_type -> millrace.v1.Job
+	20, // 58: millrace.v1.MillraceService.ListTasks:output_type -> millrace.v1.ListTasksResponse
+	24, // 59: millrace.v1.MillraceService.JobLogs:output_type -> millrace.v1.JobLogsResponse
+	26, // 60: millrace.v1.MillraceService.ListNodes:output_type -> millrace.v1.ListNodesResponse
+	32, // 61: millrace.v1.MillraceService.GetCluster:output_type -> millrace.v1.Cluster
+	30, // 62: millrace.v1.MillraceService.ListClusters:output_type -> millrace.v1.ListClustersResponse
+	34, // 63: millrace.v1.MillraceService.CreateJoinToken:output_type -> millrace.v1.JoinToken
+	36, // 64: millrace.v1.MillraceService.ListJoinTokens:output_type -> millrace.v1.ListJoinTokensResponse
+	38, // 65: millrace.v1.MillraceService.RevokeJoinToken:output_type -> millrace.v1.RevokeJoinTokenResponse
+	49, // [49:66] is the sub-list for method output_type
+	32, // [32:49] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_user_proto_init() }
@@ -3020,7 +3347,7 @@ func file_user_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_user_proto_rawDesc), len(file_user_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

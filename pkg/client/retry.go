@@ -37,6 +37,7 @@ func repeatable(procedure string) bool {
 		apiconnect.MillraceServiceMissingFilesProcedure,
 		apiconnect.MillraceServiceSubmitJobProcedure, // by its request id
 		apiconnect.MillraceServiceGetJobProcedure,
+		apiconnect.MillraceServiceExplainJobProcedure,
 		apiconnect.MillraceServiceListJobsProcedure,
 		apiconnect.MillraceServiceCancelJobProcedure,
 		apiconnect.MillraceServiceListTasksProcedure,

@@ -96,6 +96,7 @@ type Job struct {
 	OutputRecords  int64                       `json:"outputRecords"`
 	OutputBytes    int64                       `json:"outputBytes"`
 	Parts          int64                       `json:"parts"`
+	Plan           *Plan                       `json:"plan,omitempty"` // of a dry run alone
 }
 
 // OfJob converts a job.
@@ -114,10 +115,17 @@ func OfJob(j *api.Job) Job {
 	if !v.StartedAt.IsZero() {
 		FillCounters(v.Counters)
 	}
-	if f := j.GetFailure(); f != nil {
-		v.Failure = &Failure{f.GetTask(), f.GetAttempt(), f.GetNode(), f.GetExitCode(), f.GetSignal(), f.GetInput(), f.GetOffset(), f.GetStderrTail(), f.GetMessage()}
-	}
+	v.Failure = OfFailure(j.GetFailure())
+	v.Plan = ofPlan(j.GetPlan())
 	return v
+}
+
+// OfFailure converts a failure; nil is nil.
+func OfFailure(f *api.JobFailure) *Failure {
+	if f == nil {
+		return nil
+	}
+	return &Failure{f.GetTask(), f.GetAttempt(), f.GetNode(), f.GetExitCode(), f.GetSignal(), f.GetInput(), f.GetOffset(), f.GetStderrTail(), f.GetMessage()}
 }
 
 // engineCounters are those of the group millrace that every job has.

@@ -48,6 +48,9 @@ const (
 	MillraceServiceSubmitJobProcedure = "/millrace.v1.MillraceService/SubmitJob"
 	// MillraceServiceGetJobProcedure is the fully-qualified name of the MillraceService's GetJob RPC.
 	MillraceServiceGetJobProcedure = "/millrace.v1.MillraceService/GetJob"
+	// MillraceServiceExplainJobProcedure is the fully-qualified name of the MillraceService's
+	// ExplainJob RPC.
+	MillraceServiceExplainJobProcedure = "/millrace.v1.MillraceService/ExplainJob"
 	// MillraceServiceListJobsProcedure is the fully-qualified name of the MillraceService's ListJobs
 	// RPC.
 	MillraceServiceListJobsProcedure = "/millrace.v1.MillraceService/ListJobs"
@@ -91,6 +94,8 @@ type MillraceServiceClient interface {
 	UploadFile(context.Context) *connect.ClientStreamForClient[api.UploadFileRequest, api.UploadFileResponse]
 	SubmitJob(context.Context, *connect.Request[api.SubmitJobRequest]) (*connect.Response[api.Job], error)
 	GetJob(context.Context, *connect.Request[api.GetJobRequest]) (*connect.Response[api.Job], error)
+	// ExplainJob says why a job failed, or what it waits for.
+	ExplainJob(context.Context, *connect.Request[api.GetJobRequest]) (*connect.Response[api.JobExplanation], error)
 	ListJobs(context.Context, *connect.Request[api.ListJobsRequest]) (*connect.Response[api.ListJobsResponse], error)
 	// WatchJob sends the job now, then whenever something visible changed (at
 	// most ten times a second), and ends after the terminal state was sent.
@@ -146,6 +151,12 @@ func NewMillraceServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			httpClient,
 			baseURL+MillraceServiceGetJobProcedure,
 			connect.WithSchema(millraceServiceMethods.ByName("GetJob")),
+			connect.WithClientOptions(opts...),
+		),
+		explainJob: connect.NewClient[api.GetJobRequest, api.JobExplanation](
+			httpClient,
+			baseURL+MillraceServiceExplainJobProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("ExplainJob")),
 			connect.WithClientOptions(opts...),
 		),
 		listJobs: connect.NewClient[api.ListJobsRequest, api.ListJobsResponse](
@@ -224,6 +235,7 @@ type millraceServiceClient struct {
 	uploadFile      *connect.Client[api.UploadFileRequest, api.UploadFileResponse]
 	submitJob       *connect.Client[api.SubmitJobRequest, api.Job]
 	getJob          *connect.Client[api.GetJobRequest, api.Job]
+	explainJob      *connect.Client[api.GetJobRequest, api.JobExplanation]
 	listJobs        *connect.Client[api.ListJobsRequest, api.ListJobsResponse]
 	watchJob        *connect.Client[api.GetJobRequest, api.Job]
 	cancelJob       *connect.Client[api.CancelJobRequest, api.Job]
@@ -260,6 +272,11 @@ func (c *millraceServiceClient) SubmitJob(ctx context.Context, req *connect.Requ
 // GetJob calls millrace.v1.MillraceService.GetJob.
 func (c *millraceServiceClient) GetJob(ctx context.Context, req *connect.Request[api.GetJobRequest]) (*connect.Response[api.Job], error) {
 	return c.getJob.CallUnary(ctx, req)
+}
+
+// ExplainJob calls millrace.v1.MillraceService.ExplainJob.
+func (c *millraceServiceClient) ExplainJob(ctx context.Context, req *connect.Request[api.GetJobRequest]) (*connect.Response[api.JobExplanation], error) {
+	return c.explainJob.CallUnary(ctx, req)
 }
 
 // ListJobs calls millrace.v1.MillraceService.ListJobs.
@@ -326,6 +343,8 @@ type MillraceServiceHandler interface {
 	UploadFile(context.Context, *connect.ClientStream[api.UploadFileRequest]) (*connect.Response[api.UploadFileResponse], error)
 	SubmitJob(context.Context, *connect.Request[api.SubmitJobRequest]) (*connect.Response[api.Job], error)
 	GetJob(context.Context, *connect.Request[api.GetJobRequest]) (*connect.Response[api.Job], error)
+	// ExplainJob says why a job failed, or what it waits for.
+	ExplainJob(context.Context, *connect.Request[api.GetJobRequest]) (*connect.Response[api.JobExplanation], error)
 	ListJobs(context.Context, *connect.Request[api.ListJobsRequest]) (*connect.Response[api.ListJobsResponse], error)
 	// WatchJob sends the job now, then whenever something visible changed (at
 	// most ten times a second), and ends after the terminal state was sent.
@@ -377,6 +396,12 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 		MillraceServiceGetJobProcedure,
 		svc.GetJob,
 		connect.WithSchema(millraceServiceMethods.ByName("GetJob")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceExplainJobHandler := connect.NewUnaryHandler(
+		MillraceServiceExplainJobProcedure,
+		svc.ExplainJob,
+		connect.WithSchema(millraceServiceMethods.ByName("ExplainJob")),
 		connect.WithHandlerOptions(opts...),
 	)
 	millraceServiceListJobsHandler := connect.NewUnaryHandler(
@@ -457,6 +482,8 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 			millraceServiceSubmitJobHandler.ServeHTTP(w, r)
 		case MillraceServiceGetJobProcedure:
 			millraceServiceGetJobHandler.ServeHTTP(w, r)
+		case MillraceServiceExplainJobProcedure:
+			millraceServiceExplainJobHandler.ServeHTTP(w, r)
 		case MillraceServiceListJobsProcedure:
 			millraceServiceListJobsHandler.ServeHTTP(w, r)
 		case MillraceServiceWatchJobProcedure:
@@ -506,6 +533,10 @@ func (UnimplementedMillraceServiceHandler) SubmitJob(context.Context, *connect.R
 
 func (UnimplementedMillraceServiceHandler) GetJob(context.Context, *connect.Request[api.GetJobRequest]) (*connect.Response[api.Job], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.GetJob is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) ExplainJob(context.Context, *connect.Request[api.GetJobRequest]) (*connect.Response[api.JobExplanation], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.ExplainJob is not implemented"))
 }
 
 func (UnimplementedMillraceServiceHandler) ListJobs(context.Context, *connect.Request[api.ListJobsRequest]) (*connect.Response[api.ListJobsResponse], error) {
