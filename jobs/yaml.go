@@ -99,7 +99,7 @@ func (r *fileReader) fields() map[string]setter {
 		"reduces":     r.number(0, func(n int32) { s.Reduces = &n }),
 		"maxAttempts": r.number(1, func(n int32) { s.MaxAttempts = n }),
 		"priority":    r.number(math.MinInt32, func(n int32) { s.Priority = n }),
-		"splitSize":   r.size(&s.SplitSize), "memory": r.size(&s.MemoryBytes),
+		"splitSize":   r.size(&s.SplitSize), "memory": r.size(&s.MemoryBytes), "maxRecord": r.size(&s.MaxRecordBytes),
 		"timeout": r.duration(&s.TimeoutMs), "requestId": r.text(&s.RequestId),
 	}
 }

@@ -31,6 +31,7 @@ outputFormat: text
 compress: gzip
 maxAttempts: 2
 memory: 1g
+maxRecord: 128MiB
 priority: -3
 timeout: 1h30m
 requestId: r-1
@@ -48,7 +49,7 @@ files: ["data/lookup.txt", "b#stop"]
 			Files: []*api.ShippedFile{{Name: "data/lookup.txt"}, {Name: "b#stop"}},
 		},
 		Input: []string{"s3://logs/2024/", "s3://logs/2025/"}, Output: "s3://out/errors/", Overwrite: true, Reduces: proto.Int32(0),
-		SplitSize: 64 << 20, InputFormat: "text", OutputFormat: "text", Compress: "gzip", MaxAttempts: 2, MemoryBytes: 1 << 30,
+		SplitSize: 64 << 20, InputFormat: "text", OutputFormat: "text", Compress: "gzip", MaxAttempts: 2, MemoryBytes: 1 << 30, MaxRecordBytes: 128 << 20,
 		Priority: -3, TimeoutMs: 90 * 60 * 1000, RequestId: "r-1",
 	}, s, protocmp.Transform()))
 }

@@ -42,6 +42,7 @@ func jobFlags(short bool) []cli.Flag {
 		&cli.StringFlag{Name: "compress", Usage: "`CODEC` of the output"},
 		&cli.IntFlag{Name: "max-attempts", Usage: "tries `N` per task, default 4"},
 		&cli.StringFlag{Name: "memory", Usage: "`SIZE` per attempt; default: the node's memory over its slots"},
+		&cli.StringFlag{Name: "max-record", Usage: "`SIZE` of the longest record, default 64MiB, at most a quarter of the memory"},
 		&cli.BoolFlag{Name: "local", Usage: "run it in this one process; paths may then be local files"},
 	}
 	if !short {
@@ -199,7 +200,7 @@ func validate(spec *api.JobSpec, toStdout bool) []string {
 	check := spec
 	if toStdout {
 		check = &api.JobSpec{Name: spec.Name, Program: spec.Program, Input: spec.Input, Output: "s3://to-standard-output/x/", Reduces: spec.Reduces, SplitSize: spec.SplitSize,
-			InputFormat: spec.InputFormat, OutputFormat: spec.OutputFormat, Compress: spec.Compress, MaxAttempts: spec.MaxAttempts, MemoryBytes: spec.MemoryBytes, MapOnly: spec.MapOnly}
+			InputFormat: spec.InputFormat, OutputFormat: spec.OutputFormat, Compress: spec.Compress, MaxAttempts: spec.MaxAttempts, MemoryBytes: spec.MemoryBytes, MaxRecordBytes: spec.MaxRecordBytes, MapOnly: spec.MapOnly}
 	}
 	var out []string
 	for _, err := range jobs.Validate(check) {
@@ -222,6 +223,7 @@ func (c *call) applyFlags(spec *api.JobSpec) (mistakes []string) {
 	}
 	size("split-size", &spec.SplitSize)
 	size("memory", &spec.MemoryBytes)
+	size("max-record", &spec.MaxRecordBytes)
 	text := func(flag string, to *string) {
 		if c.IsSet(flag) {
 			*to = c.String(flag)

@@ -384,27 +384,28 @@ func (*UploadFileResponse) Descriptor() ([]byte, []int) {
 }
 
 type JobSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"` // name or id; "" = default
-	Program       *Program               `protobuf:"bytes,3,opt,name=program,proto3" json:"program,omitempty"`
-	Input         []string               `protobuf:"bytes,4,rep,name=input,proto3" json:"input,omitempty"`
-	Output        string                 `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
-	Overwrite     bool                   `protobuf:"varint,6,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
-	Reduces       *int32                 `protobuf:"varint,7,opt,name=reduces,proto3,oneof" json:"reduces,omitempty"`
-	SplitSize     int64                  `protobuf:"varint,8,opt,name=split_size,json=splitSize,proto3" json:"split_size,omitempty"` // bytes; 0 = 128 MiB
-	InputFormat   string                 `protobuf:"bytes,9,opt,name=input_format,json=inputFormat,proto3" json:"input_format,omitempty"`
-	OutputFormat  string                 `protobuf:"bytes,10,opt,name=output_format,json=outputFormat,proto3" json:"output_format,omitempty"`
-	Compress      string                 `protobuf:"bytes,11,opt,name=compress,proto3" json:"compress,omitempty"`
-	MaxAttempts   int32                  `protobuf:"varint,12,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // 0 = 4
-	MemoryBytes   int64                  `protobuf:"varint,13,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	Priority      int32                  `protobuf:"varint,14,opt,name=priority,proto3" json:"priority,omitempty"`
-	TimeoutMs     int64                  `protobuf:"varint,15,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	RequestId     string                 `protobuf:"bytes,16,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	MapOnly       bool                   `protobuf:"varint,17,opt,name=map_only,json=mapOnly,proto3" json:"map_only,omitempty"` // the program has no reducer (Go programs say so when described)
-	Store         *ObjectStore           `protobuf:"bytes,18,opt,name=store,proto3" json:"store,omitempty"`                     // absent: the site's
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Cluster        string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"` // name or id; "" = default
+	Program        *Program               `protobuf:"bytes,3,opt,name=program,proto3" json:"program,omitempty"`
+	Input          []string               `protobuf:"bytes,4,rep,name=input,proto3" json:"input,omitempty"`
+	Output         string                 `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
+	Overwrite      bool                   `protobuf:"varint,6,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	Reduces        *int32                 `protobuf:"varint,7,opt,name=reduces,proto3,oneof" json:"reduces,omitempty"`
+	SplitSize      int64                  `protobuf:"varint,8,opt,name=split_size,json=splitSize,proto3" json:"split_size,omitempty"` // bytes; 0 = 128 MiB
+	InputFormat    string                 `protobuf:"bytes,9,opt,name=input_format,json=inputFormat,proto3" json:"input_format,omitempty"`
+	OutputFormat   string                 `protobuf:"bytes,10,opt,name=output_format,json=outputFormat,proto3" json:"output_format,omitempty"`
+	Compress       string                 `protobuf:"bytes,11,opt,name=compress,proto3" json:"compress,omitempty"`
+	MaxAttempts    int32                  `protobuf:"varint,12,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // 0 = 4
+	MemoryBytes    int64                  `protobuf:"varint,13,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	Priority       int32                  `protobuf:"varint,14,opt,name=priority,proto3" json:"priority,omitempty"`
+	TimeoutMs      int64                  `protobuf:"varint,15,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	RequestId      string                 `protobuf:"bytes,16,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	MapOnly        bool                   `protobuf:"varint,17,opt,name=map_only,json=mapOnly,proto3" json:"map_only,omitempty"`                        // the program has no reducer (Go programs say so when described)
+	Store          *ObjectStore           `protobuf:"bytes,18,opt,name=store,proto3" json:"store,omitempty"`                                            // absent: the site's
+	MaxRecordBytes int64                  `protobuf:"varint,19,opt,name=max_record_bytes,json=maxRecordBytes,proto3" json:"max_record_bytes,omitempty"` // 0 = 64 MiB
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *JobSpec) Reset() {
@@ -561,6 +562,13 @@ func (x *JobSpec) GetStore() *ObjectStore {
 		return x.Store
 	}
 	return nil
+}
+
+func (x *JobSpec) GetMaxRecordBytes() int64 {
+	if x != nil {
+		return x.MaxRecordBytes
+	}
+	return 0
 }
 
 type SubmitJobRequest struct {
@@ -2946,7 +2954,7 @@ const file_user_proto_rawDesc = "" +
 	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\"\x14\n" +
-	"\x12UploadFileResponse\"\xcc\x04\n" +
+	"\x12UploadFileResponse\"\xf6\x04\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12.\n" +
@@ -2969,7 +2977,8 @@ const file_user_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x10 \x01(\tR\trequestId\x12\x19\n" +
 	"\bmap_only\x18\x11 \x01(\bR\amapOnly\x12.\n" +
-	"\x05store\x18\x12 \x01(\v2\x18.millrace.v1.ObjectStoreR\x05storeB\n" +
+	"\x05store\x18\x12 \x01(\v2\x18.millrace.v1.ObjectStoreR\x05store\x12(\n" +
+	"\x10max_record_bytes\x18\x13 \x01(\x03R\x0emaxRecordBytesB\n" +
 	"\n" +
 	"\b_reduces\"U\n" +
 	"\x10SubmitJobRequest\x12(\n" +

@@ -360,6 +360,7 @@ type WorkerHello struct {
 	Pid           int64                  `protobuf:"varint,10,opt,name=pid,proto3" json:"pid,omitempty"`
 	Running       []*RunningAttempt      `protobuf:"bytes,11,rep,name=running,proto3" json:"running,omitempty"`
 	Segments      []*HeldSegment         `protobuf:"bytes,12,rep,name=segments,proto3" json:"segments,omitempty"`
+	Problem       string                 `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"` // why it can take no tasks now, for people; "" = it can
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,6 +477,13 @@ func (x *WorkerHello) GetSegments() []*HeldSegment {
 		return x.Segments
 	}
 	return nil
+}
+
+func (x *WorkerHello) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 type RunningAttempt struct {
@@ -626,6 +634,7 @@ type WorkerHeartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DiskFreeBytes int64                  `protobuf:"varint,1,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
 	Progress      []*AttemptProgress     `protobuf:"bytes,2,rep,name=progress,proto3" json:"progress,omitempty"` // of running attempts, what changed
+	Problem       string                 `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`   // why it can take no tasks now, for people; "" = it can
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -672,6 +681,13 @@ func (x *WorkerHeartbeat) GetProgress() []*AttemptProgress {
 		return x.Progress
 	}
 	return nil
+}
+
+func (x *WorkerHeartbeat) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 type AttemptProgress struct {
@@ -1890,7 +1906,7 @@ const file_worker_proto_rawDesc = "" +
 	"\astarted\x18\x04 \x01(\v2\x1b.millrace.v1.AttemptStartedH\x00R\astarted\x127\n" +
 	"\aproblem\x18\x05 \x01(\v2\x1b.millrace.v1.SegmentProblemH\x00R\aproblem\x128\n" +
 	"\breturned\x18\x06 \x01(\v2\x1a.millrace.v1.LeaseReturnedH\x00R\breturnedB\t\n" +
-	"\amessage\"\x9e\x03\n" +
+	"\amessage\"\xb8\x03\n" +
 	"\vWorkerHello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -1905,7 +1921,8 @@ const file_worker_proto_rawDesc = "" +
 	"\x03pid\x18\n" +
 	" \x01(\x03R\x03pid\x125\n" +
 	"\arunning\x18\v \x03(\v2\x1b.millrace.v1.RunningAttemptR\arunning\x124\n" +
-	"\bsegments\x18\f \x03(\v2\x18.millrace.v1.HeldSegmentR\bsegments\"\xbf\x01\n" +
+	"\bsegments\x18\f \x03(\v2\x18.millrace.v1.HeldSegmentR\bsegments\x12\x18\n" +
+	"\aproblem\x18\r \x01(\tR\aproblem\"\xbf\x01\n" +
 	"\x0eRunningAttempt\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\tR\aattempt\x12)\n" +
@@ -1916,10 +1933,11 @@ const file_worker_proto_rawDesc = "" +
 	"\vHeldSegment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03map\x18\x02 \x01(\x05R\x03map\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\tR\aattempt\"s\n" +
+	"\aattempt\x18\x03 \x01(\tR\aattempt\"\x8d\x01\n" +
 	"\x0fWorkerHeartbeat\x12&\n" +
 	"\x0fdisk_free_bytes\x18\x01 \x01(\x03R\rdiskFreeBytes\x128\n" +
-	"\bprogress\x18\x02 \x03(\v2\x1c.millrace.v1.AttemptProgressR\bprogress\"m\n" +
+	"\bprogress\x18\x02 \x03(\v2\x1c.millrace.v1.AttemptProgressR\bprogress\x12\x18\n" +
+	"\aproblem\x18\x03 \x01(\tR\aproblem\"m\n" +
 	"\x0fAttemptProgress\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x12\x1d\n" +
 	"\n" +
