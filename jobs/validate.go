@@ -129,7 +129,7 @@ func (v *verdict) program(p *api.Program) {
 			v.wrong("program %s: it is not said whether it is built in, an executable or commands", programName(p))
 		}
 	}
-	if p.Mapper == "" && (p.Combiner != "" || p.Reducer != "") {
+	if p.Mapper == "" && (p.Combiner != "" || p.Reducer != "") && p.Kind != api.ProgramKind_PROGRAM_KIND_STREAMING {
 		v.wrong("a combiner or reducer command needs a mapper command")
 	}
 	names := map[string]bool{}

@@ -146,7 +146,7 @@ func localFault(ctx context.Context, err error) error {
 		} else if strings.HasPrefix(err.Error(), "output ") && strings.Contains(err.Error(), "is not empty") {
 			next = outputTakenNext
 		}
-		return &fault{lines: mistakes("", err), next: next, code: exitUsage}
+		return &fault{lines: linesOf("", err), next: next, code: exitUsage}
 	case errors.As(err, &task):
 		return faultf(exitFailed, "mend the program or its input, then run it again", "%s", task)
 	}

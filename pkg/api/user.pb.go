@@ -572,9 +572,12 @@ func (x *JobSpec) GetMaxRecordBytes() int64 {
 }
 
 type SubmitJobRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spec          *JobSpec               `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
-	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Spec   *JobSpec               `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	DryRun bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The caller has found mistakes already and wants those of the places beside them: the
+	// cluster, the inputs, the output. Nothing is started, and an answer without error has no job.
+	PlacesOnly    bool `protobuf:"varint,3,opt,name=places_only,json=placesOnly,proto3" json:"places_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -619,6 +622,13 @@ func (x *SubmitJobRequest) GetSpec() *JobSpec {
 func (x *SubmitJobRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *SubmitJobRequest) GetPlacesOnly() bool {
+	if x != nil {
+		return x.PlacesOnly
 	}
 	return false
 }
@@ -1524,6 +1534,7 @@ type JobExplanation struct {
 	Details       []string               `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty"` // further sentences, the most telling first
 	Next          string                 `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`       // a command, or what to mend
 	Failure       *JobFailure            `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"` // the first attempt whose failure led to the job's
+	Notes         []string               `protobuf:"bytes,60,rep,name=notes,proto3" json:"notes,omitempty"`    // what people should know of it, a sentence each
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1589,6 +1600,13 @@ func (x *JobExplanation) GetNext() string {
 func (x *JobExplanation) GetFailure() *JobFailure {
 	if x != nil {
 		return x.Failure
+	}
+	return nil
+}
+
+func (x *JobExplanation) GetNotes() []string {
+	if x != nil {
+		return x.Notes
 	}
 	return nil
 }
@@ -2980,10 +2998,12 @@ const file_user_proto_rawDesc = "" +
 	"\x05store\x18\x12 \x01(\v2\x18.millrace.v1.ObjectStoreR\x05store\x12(\n" +
 	"\x10max_record_bytes\x18\x13 \x01(\x03R\x0emaxRecordBytesB\n" +
 	"\n" +
-	"\b_reduces\"U\n" +
+	"\b_reduces\"v\n" +
 	"\x10SubmitJobRequest\x12(\n" +
 	"\x04spec\x18\x01 \x01(\v2\x14.millrace.v1.JobSpecR\x04spec\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\";\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x1f\n" +
+	"\vplaces_only\x18\x03 \x01(\bR\n" +
+	"placesOnly\";\n" +
 	"\rGetJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\"C\n" +
@@ -3076,13 +3096,14 @@ const file_user_proto_rawDesc = "" +
 	"\n" +
 	"PlanObject\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xab\x01\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xc1\x01\n" +
 	"\x0eJobExplanation\x12\"\n" +
 	"\x03job\x18\x01 \x01(\v2\x10.millrace.v1.JobR\x03job\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x18\n" +
 	"\adetails\x18\x03 \x03(\tR\adetails\x12\x12\n" +
 	"\x04next\x18\x04 \x01(\tR\x04next\x121\n" +
-	"\afailure\x18\x05 \x01(\v2\x17.millrace.v1.JobFailureR\afailure\"\x84\x01\n" +
+	"\afailure\x18\x05 \x01(\v2\x17.millrace.v1.JobFailureR\afailure\x12\x14\n" +
+	"\x05notes\x18< \x03(\tR\x05notes\"\x84\x01\n" +
 	"\x10ListTasksRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x16\n" +
