@@ -84,6 +84,7 @@ func (t *txn) planJob(c PlanJob) (*Job, error) {
 	}
 	j.State, j.Phase, j.PlannedAt = JobRunning, PhaseMapping, c.At
 	j.PlanKey, j.PlanDigest, j.BytesTotal, j.Maps, j.Reduces = c.PlanKey, c.PlanDigest, c.BytesTotal, c.Maps, c.Reduces
+	j.Notes = c.Notes
 	if j.Maps == 0 {
 		j.MapsEndedAt = c.At
 		if !j.MapOnly() {

@@ -1052,7 +1052,8 @@ type Job struct {
 	ReducesEndedAt      *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=reduces_ended_at,json=reducesEndedAt,proto3" json:"reduces_ended_at,omitempty"`
 	PlannedAt           *timestamppb.Timestamp `protobuf:"bytes,32,opt,name=planned_at,json=plannedAt,proto3" json:"planned_at,omitempty"`
 	Priority            int32                  `protobuf:"varint,33,opt,name=priority,proto3" json:"priority,omitempty"`
-	Plan                *JobPlan               `protobuf:"bytes,50,opt,name=plan,proto3" json:"plan,omitempty"` // in the answer to a dry run alone
+	Plan                *JobPlan               `protobuf:"bytes,50,opt,name=plan,proto3" json:"plan,omitempty"`   // in the answer to a dry run alone
+	Notes               []string               `protobuf:"bytes,60,rep,name=notes,proto3" json:"notes,omitempty"` // what people should know of it, a sentence each
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -1325,6 +1326,13 @@ func (x *Job) GetPlan() *JobPlan {
 	return nil
 }
 
+func (x *Job) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
 // JobPlan is what a job would be if it were started now. Sizes are in bytes.
 type JobPlan struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
@@ -1534,7 +1542,6 @@ type JobExplanation struct {
 	Details       []string               `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty"` // further sentences, the most telling first
 	Next          string                 `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`       // a command, or what to mend
 	Failure       *JobFailure            `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"` // the first attempt whose failure led to the job's
-	Notes         []string               `protobuf:"bytes,60,rep,name=notes,proto3" json:"notes,omitempty"`    // what people should know of it, a sentence each
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1600,13 +1607,6 @@ func (x *JobExplanation) GetNext() string {
 func (x *JobExplanation) GetFailure() *JobFailure {
 	if x != nil {
 		return x.Failure
-	}
-	return nil
-}
-
-func (x *JobExplanation) GetNotes() []string {
-	if x != nil {
-		return x.Notes
 	}
 	return nil
 }
@@ -3033,7 +3033,7 @@ const file_user_proto_rawDesc = "" +
 	"\x06offset\x18\a \x01(\x03R\x06offset\x12\x1f\n" +
 	"\vstderr_tail\x18\b \x01(\tR\n" +
 	"stderrTail\x12\x18\n" +
-	"\amessage\x18\t \x01(\tR\amessage\"\x88\n" +
+	"\amessage\x18\t \x01(\tR\amessage\"\x9e\n" +
 	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -3074,7 +3074,8 @@ const file_user_proto_rawDesc = "" +
 	"\n" +
 	"planned_at\x18  \x01(\v2\x1a.google.protobuf.TimestampR\tplannedAt\x12\x1a\n" +
 	"\bpriority\x18! \x01(\x05R\bpriority\x12(\n" +
-	"\x04plan\x182 \x01(\v2\x14.millrace.v1.JobPlanR\x04plan\"\xdf\x03\n" +
+	"\x04plan\x182 \x01(\v2\x14.millrace.v1.JobPlanR\x04plan\x12\x14\n" +
+	"\x05notes\x18< \x03(\tR\x05notes\"\xdf\x03\n" +
 	"\aJobPlan\x12\x18\n" +
 	"\aobjects\x18\x01 \x01(\x03R\aobjects\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x16\n" +
@@ -3096,14 +3097,13 @@ const file_user_proto_rawDesc = "" +
 	"\n" +
 	"PlanObject\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xc1\x01\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xab\x01\n" +
 	"\x0eJobExplanation\x12\"\n" +
 	"\x03job\x18\x01 \x01(\v2\x10.millrace.v1.JobR\x03job\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x18\n" +
 	"\adetails\x18\x03 \x03(\tR\adetails\x12\x12\n" +
 	"\x04next\x18\x04 \x01(\tR\x04next\x121\n" +
-	"\afailure\x18\x05 \x01(\v2\x17.millrace.v1.JobFailureR\afailure\x12\x14\n" +
-	"\x05notes\x18< \x03(\tR\x05notes\"\x84\x01\n" +
+	"\afailure\x18\x05 \x01(\v2\x17.millrace.v1.JobFailureR\afailure\"\x84\x01\n" +
 	"\x10ListTasksRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x16\n" +

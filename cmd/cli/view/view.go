@@ -96,6 +96,7 @@ type Job struct {
 	OutputRecords  int64                       `json:"outputRecords"`
 	OutputBytes    int64                       `json:"outputBytes"`
 	Parts          int64                       `json:"parts"`
+	Notes          []string                    `json:"notes"`
 	Plan           *Plan                       `json:"plan,omitempty"` // of a dry run alone
 }
 
@@ -110,6 +111,7 @@ func OfJob(j *api.Job) Job {
 		Attempts:      Attempts{j.GetAttemptsFailed(), j.GetAttemptsKilled(), j.GetAttemptsLost(), j.GetAttemptsSpeculative()},
 		Progress:      Progress{j.GetBytesDone(), j.GetBytesTotal(), j.GetBytesPerSecond(), j.GetEtaMs()},
 		Counters:      Counters(j.GetCounters()),
+		Notes:         append([]string{}, j.GetNotes()...),
 		OutputRecords: j.GetOutputRecords(), OutputBytes: j.GetOutputBytes(), Parts: j.GetParts(),
 	}
 	if !v.StartedAt.IsZero() {
