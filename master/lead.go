@@ -239,7 +239,7 @@ func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
 		Welcome: func(n *state.Node) *api.SessionWelcome { return m.welcome(term, n) },
 	})
 	jobs, err := tracker.New(tracker.Config{
-		Term: term, View: m.store.View, Apply: m.entries.Apply, Workers: l.registry, Stores: m.stores, Log: m.cfg.Log,
+		Term: term, View: m.store.View, Apply: m.entries.Apply, Workers: l.registry, Stores: m.stores, Log: m.cfg.Log, Retries: m.retries,
 	})
 	if err != nil {
 		return nil, err

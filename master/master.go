@@ -57,6 +57,7 @@ type Master struct {
 	id      *identity
 	store   *state.Store
 	stores  *stores
+	retries *objectstore.Budget // of all of this master's requests to object stores
 	raft    *raftNode
 	entries *fsm.Log
 	server  *server.Server
@@ -84,10 +85,11 @@ func New(c Config) (*Master, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	retries := objectstore.NewBudget(retriesPerSecond)
 	if c.OpenStore == nil {
-		c.OpenStore = openS3
+		c.OpenStore = opener(retries)
 	}
-	return &Master{cfg: c, log: c.Log, ready: make(chan struct{}), failed: make(chan error, 1)}, nil
+	return &Master{cfg: c, retries: retries, log: c.Log, ready: make(chan struct{}), failed: make(chan error, 1)}, nil
 }
 
 func (c *Config) check() error {

@@ -25,11 +25,18 @@ type stores struct {
 	cached map[string]objectstore.Store
 }
 
-func openS3(s *api.ObjectStore) (objectstore.Store, error) {
-	return objectstore.NewS3(objectstore.Config{
-		Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey,
-		SessionToken: s.SessionToken, CAPEM: s.CaPem,
-	})
+// retriesPerSecond is the master's budget for requests to object stores that are
+// repeated, over all stores and jobs.
+const retriesPerSecond = 32
+
+// opener opens S3 stores whose repetitions share one budget.
+func opener(b *objectstore.Budget) func(*api.ObjectStore) (objectstore.Store, error) {
+	return func(s *api.ObjectStore) (objectstore.Store, error) {
+		return objectstore.NewS3(objectstore.Config{
+			Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey,
+			SessionToken: s.SessionToken, CAPEM: s.CaPem, Retry: objectstore.Retry{Budget: b},
+		})
+	}
 }
 
 // Open opens the store that the settings describe.

@@ -22,6 +22,8 @@ type task struct {
 
 	// Guarded by slots.mu.
 	bytes, records int64
+	storeRetries   int64
+	storeTrouble   string
 	told           bool // what the last heartbeat said is still so
 }
 
@@ -222,11 +224,12 @@ func (s *slots) killAll(cause error) {
 }
 
 // progress notes what a running attempt has done so far.
-func (s *slots) progress(t *task, bytes, records int64) {
+func (s *slots) progress(t *task, p *api.ChildProgress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.bytes != bytes || t.records != records {
-		t.bytes, t.records, t.told = bytes, records, false
+	if t.bytes != p.BytesDone || t.records != p.RecordsDone || t.storeRetries != p.StoreRetries {
+		t.bytes, t.records, t.told = p.BytesDone, p.RecordsDone, false
+		t.storeRetries, t.storeTrouble = p.StoreRetries, p.StoreTrouble
 	}
 }
 
@@ -250,7 +253,8 @@ func (s *slots) beat(diskFree int64) {
 	for id, t := range s.running {
 		if !t.told {
 			t.told = true
-			h.Progress = append(h.Progress, &api.AttemptProgress{Attempt: id, BytesDone: t.bytes, RecordsDone: t.records})
+			h.Progress = append(h.Progress, &api.AttemptProgress{Attempt: id, BytesDone: t.bytes, RecordsDone: t.records,
+				StoreRetries: t.storeRetries, StoreTrouble: t.storeTrouble})
 		}
 	}
 	s.send(&api.WorkerMessage{Message: &api.WorkerMessage_Heartbeat{Heartbeat: h}})
@@ -261,13 +265,6 @@ func (s *slots) problem(p *api.SegmentProblem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.send(&api.WorkerMessage{Message: &api.WorkerMessage_Problem{Problem: p}})
-}
-
-// say sends what belongs to this session alone: if there is none, it is lost.
-func (s *slots) say(m *api.WorkerMessage) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.send(m)
 }
 
 // send is called with mu held. Without a session the next hello says it all.

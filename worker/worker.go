@@ -141,7 +141,7 @@ func New(c Config) (*Worker, error) {
 	if _, err := rand.Read(life); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	return &Worker{cfg: c, log: c.Log, incarnation: hex.EncodeToString(life), pid: os.Getpid(), openStore: openStore,
+	return &Worker{cfg: c, log: c.Log, incarnation: hex.EncodeToString(life), pid: os.Getpid(), openStore: c.openStore,
 		room: roomFor(c.Dir), noRoom: noRoom, noCore: noCore}, nil
 }
 

@@ -54,7 +54,7 @@ func explain(ctx context.Context, err error) *fault {
 		return faultf(exitInterrupted, "run it again when you are ready", "interrupted")
 	}
 	if code := storeCode(err); code != 0 {
-		return faultf(code, storeNext(err, code), "%s", err)
+		return faultf(code, storeNext(err, code), "%s%s", storeName(err), err)
 	}
 	p := client.Problems(err)
 	out := &fault{lines: p.GetErrors(), next: p.GetNext(), code: int(p.GetExitCode())}
@@ -88,11 +88,25 @@ func storeCode(err error) int {
 		return exitUnreachable
 	case errors.Is(err, objectstore.ErrNoSuchBucket), errors.Is(err, objectstore.ErrNotExist), errors.Is(err, os.ErrNotExist):
 		return exitNotFound
+	case errors.Is(err, objectstore.ErrInvalid):
+		return exitUsage // a name, a key: nothing that a repetition would change
 	}
 	return 0
 }
 
+// storeName says which store did not answer, or refused the credential.
+func storeName(err error) string {
+	var e *objectstore.Error
+	if !errors.As(err, &e) || e.Endpoint == "" || e.Kind != objectstore.ErrUnreachable && e.Kind != objectstore.ErrDenied {
+		return ""
+	}
+	return "object store " + e.Endpoint + ": "
+}
+
 func storeNext(err error, code int) string {
+	if next := objectstore.Advice(err); next != "" {
+		return next
+	}
 	if errors.Is(err, objectstore.ErrDenied) {
 		return "check the key: millrace context show says which object store is used, and as whom"
 	}

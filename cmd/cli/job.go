@@ -130,6 +130,9 @@ func showJob(w io.Writer, j view.Job) {
 	if a := j.Attempts; a != (view.Attempts{}) {
 		t.row("attempts", fmt.Sprintf("%d failed, %d killed, %d lost, %d speculative", a.Failed, a.Killed, a.Lost, a.Speculative))
 	}
+	if j.StoreRetries > 0 {
+		t.row("store", fmt.Sprintf("%s repeated, last: %s", plural(int(j.StoreRetries), "request"), j.StoreTrouble))
+	}
 	p := fmt.Sprintf("%s of %s", formatSize(j.Progress.BytesDone), formatSize(j.Progress.BytesTotal))
 	if j.Progress.BytesPerSecond > 0 {
 		p += ", " + formatRate(j.Progress.BytesPerSecond)
@@ -144,9 +147,6 @@ func showJob(w io.Writer, j view.Job) {
 	}
 	if j.State == "COMPLETED" {
 		t.row("result", fmt.Sprintf("%s, %s in %s", plural(int(j.OutputRecords), "record"), formatSize(j.OutputBytes), plural(int(j.Parts), "part")))
-	}
-	for _, n := range j.Notes {
-		t.row("note", clean(n))
 	}
 	for _, l := range failureLines(j.Failure) {
 		t.row("failure", l)

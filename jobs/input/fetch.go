@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"sync"
-	"time"
 
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
 )
 
-// Ranger reads a byte range of an object (objectstore.Store is one).
+// Ranger reads a byte range of an object (objectstore.Store is one). It repeats what it
+// takes to repeat (objectstore.Retrying): its errors are taken as they are.
 type Ranger interface {
 	Get(ctx context.Context, bucket, key string, offset, length int64, ifMatch string) (io.ReadCloser, error)
 }
@@ -22,7 +21,6 @@ const (
 	firstRange = 1 << 20  // the first range is small, so that work begins early; they double
 	overshoot  = 64 << 10 // read beyond a piece's end with its last range, where most last records end
 	maxFetches = 32       // at once: what hides the latency of many small objects
-	maxTries   = 5        // in a row that brought nothing, while the store answers
 )
 
 // chunk is one range of one piece. data and err are the reader's once done is closed.
@@ -163,67 +161,25 @@ func (f *fetcher) close() {
 	f.queue, f.pieces, f.free = nil, nil, nil
 }
 
-// load fills c.data. A body cut short is read on from where it ended; a store that
-// does not answer is waited for.
+// load fills c.data. The store has done all the repeating that there is to do.
 func (f *fetcher) load(c *chunk) error {
-	got, tries := 0, 0
-	var outage Outage
-	for got < len(c.data) {
-		n, err := f.read(c, got)
-		if n > 0 {
-			tries = 0
-			outage.Over()
+	if len(c.data) == 0 {
+		return nil
+	}
+	body, err := f.store.Get(f.ctx, c.piece.Bucket, c.piece.Key, c.offset, int64(len(c.data)), c.piece.Etag)
+	got := 0
+	if err == nil {
+		if got, err = io.ReadFull(body, c.data); err == io.EOF {
+			err = io.ErrUnexpectedEOF
 		}
-		if got += n; got == len(c.data) {
-			return nil
-		}
-		if outage.Again(f.ctx, err) {
-			continue
-		}
-		if tries++; tries >= maxTries || errors.Is(err, objectstore.ErrUnreachable) || !worthAnotherTry(f.ctx, err) {
-			return &ReadError{URL: objectURL(c.piece.Bucket, c.piece.Key), Offset: c.offset + int64(got), Err: explain(f.ctx, err)}
-		}
-		pause := time.NewTimer(time.Duration(rand.Int64N(int64(50*time.Millisecond)<<tries)) + time.Millisecond)
-		select {
-		case <-pause.C:
-		case <-f.ctx.Done():
-			pause.Stop()
+		if closeErr := body.Close(); err == nil && got < len(c.data) {
+			err = closeErr
 		}
 	}
-	return nil
-}
-
-// read makes one request for what c.data lacks. It returns an error unless it got all.
-func (f *fetcher) read(c *chunk, got int) (int, error) {
-	want := c.data[got:]
-	body, err := f.store.Get(f.ctx, c.piece.Bucket, c.piece.Key, c.offset+int64(got), int64(len(want)), c.piece.Etag)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		return nil
 	}
-	n, err := io.ReadFull(body, want)
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	if closeErr := body.Close(); err == nil && n < len(want) {
-		err = closeErr
-	}
-	return n, err
-}
-
-// worthAnotherTry tells what may pass from what will be the same again.
-func worthAnotherTry(ctx context.Context, err error) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	for _, final := range []error{
-		objectstore.ErrNotExist, objectstore.ErrNoSuchBucket, objectstore.ErrPrecondition,
-		objectstore.ErrDenied, objectstore.ErrInvalid,
-	} {
-		if errors.Is(err, final) {
-			return false
-		}
-	}
-	return true
+	return &ReadError{URL: objectURL(c.piece.Bucket, c.piece.Key), Offset: c.offset + int64(got), Err: explain(f.ctx, err)}
 }
 
 func explain(ctx context.Context, err error) error {

@@ -3,7 +3,6 @@ package input_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -66,6 +66,20 @@ func store(contents map[string]string) *blobs {
 		b.data[key], b.etag[key] = []byte(data), "etag of "+key
 	}
 	return b
+}
+
+// patient reads blobs as attempts read a store.
+func patient(b *blobs) input.Ranger {
+	return objectstore.Retrying(ranges{nil, b}, objectstore.Attempts(nil, nil))
+}
+
+type ranges struct {
+	objectstore.Store
+	*blobs
+}
+
+func (r ranges) Get(ctx context.Context, bucket, key string, offset, length int64, ifMatch string) (io.ReadCloser, error) {
+	return r.blobs.Get(ctx, bucket, key, offset, length, ifMatch)
 }
 
 type record struct {
@@ -166,6 +180,18 @@ func TestEveryRecordOnce(t *testing.T) {
 	})
 }
 
+// zipped makes a gzip file of one or more members.
+func zipped(text string, members int) []byte {
+	var out bytes.Buffer
+	for i := range members {
+		from, to := i*len(text)/members, (i+1)*len(text)/members
+		w := gzip.NewWriter(&out)
+		_, _ = w.Write([]byte(text[from:to]))
+		_ = w.Close()
+	}
+	return out.Bytes()
+}
+
 func TestBytesReadCountsLineEnds(t *testing.T) {
 	b := store(map[string]string{"o": "ab\r\nc\n\nlast"})
 	for _, split := range input.Cut(b.objects("o"), 1000, "") {
@@ -185,8 +211,9 @@ func TestBytesReadCountsLineEnds(t *testing.T) {
 	}
 }
 
-func failsWith(t require.TestingT, b *blobs, split *api.Split, c input.ReaderConfig) (records int, failure *input.ReadError) {
-	r, err := input.Open(context.Background(), b, split, c)
+func failsWith(t *testing.T, b input.Ranger, split *api.Split, c input.ReaderConfig) (records int, failure *input.ReadError) {
+	t.Helper()
+	r, err := input.Open(t.Context(), b, split, c)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, r.Close()) }()
 	for {
@@ -251,7 +278,7 @@ type failing struct{ err error }
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func TestBodyCutShortIsReadOn(t *testing.T) {
-	for _, cause := range []error{io.EOF, io.ErrUnexpectedEOF, errors.New("connection reset")} {
+	for _, cause := range []error{io.EOF, io.ErrUnexpectedEOF, fmt.Errorf("connection reset: %w", objectstore.ErrUnreachable)} {
 		synctest.Test(t, func(t *testing.T) {
 			text := strings.Repeat("0123456789\n", 100)
 			b := store(map[string]string{"o": text})
@@ -265,7 +292,7 @@ func TestBodyCutShortIsReadOn(t *testing.T) {
 				return nil, nil
 			}
 			split := input.Cut(b.objects("o"), 10_000, "")[0]
-			require.Equal(t, lines("s3://bucket/o", text), readAll(t, b, split, input.ReaderConfig{}))
+			require.Equal(t, lines("s3://bucket/o", text), readAll(t, patient(b), split, input.ReaderConfig{}))
 		})
 	}
 }
@@ -280,7 +307,7 @@ func TestStoreThatStaysAway(t *testing.T) {
 			return nil, objectstore.ErrUnreachable
 		}
 		start := time.Now()
-		_, err := failsWith(t, b, input.Cut(b.objects("o"), 100, "")[0], input.ReaderConfig{})
+		_, err := failsWith(t, patient(b), input.Cut(b.objects("o"), 100, "")[0], input.ReaderConfig{})
 		require.ErrorIs(t, err, objectstore.ErrUnreachable)
 		require.InDelta(t, 3*time.Minute, time.Since(start), float64(3*time.Second), "it was waited for")
 		require.EqualValues(t, 5, err.Offset, "what came before was not lost")
@@ -300,30 +327,10 @@ func TestAStoreThatIsAwayForAWhileIsWaitedFor(t *testing.T) {
 			return nil, nil
 		}
 		split := input.Cut(b.objects("o"), 100, "")[0]
-		require.Equal(t, lines("s3://bucket/o", "0123456789\n"), readAll(t, b, split, input.ReaderConfig{}))
+		require.Equal(t, lines("s3://bucket/o", "0123456789\n"), readAll(t, patient(b), split, input.ReaderConfig{}))
 		require.Less(t, time.Since(back), 3*time.Second)
 		require.Less(t, gets, 200, "it is not hammered")
 		require.Greater(t, gets, 80, "nor given up between")
-	})
-}
-
-func TestAnOutageBeginsAnewAfterASuccess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var o input.Outage
-		away := fmt.Errorf("get: %w", objectstore.ErrUnreachable)
-		start := time.Now()
-		require.True(t, o.Again(t.Context(), away))
-		require.GreaterOrEqual(t, time.Since(start), 100*time.Millisecond)
-		require.LessOrEqual(t, time.Since(start), 200*time.Millisecond)
-		for o.Again(t.Context(), away) {
-		}
-		require.False(t, o.Again(t.Context(), away))
-		o.Over()
-		require.True(t, o.Again(t.Context(), away))
-		require.False(t, o.Again(t.Context(), objectstore.ErrDenied), "an answer is no outage")
-		ended, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(50*time.Millisecond, cancel)
-		require.False(t, o.Again(ended, away), "the end of the context ends the wait")
 	})
 }
 
@@ -339,6 +346,43 @@ func TestCancelledReader(t *testing.T) {
 	_, _, err = r.Next()
 	require.ErrorIs(t, err, context.Canceled)
 	require.NoError(t, r.Close())
+}
+
+func TestDamagedGzip(t *testing.T) {
+	text := strings.Repeat("some text to be compressed, number 12345\n", 50_000)
+	good := zipped(text, 2)
+	flipped := bytes.Clone(good)
+	flipped[len(flipped)/2] ^= 1
+	for name, c := range map[string]struct {
+		data   []byte
+		offset int64 // -1: somewhere
+		says   string
+	}{
+		"cut off":       {good[:len(good)-20], -1, fmt.Sprintf("cut off after %d compressed bytes", len(good)-20)},
+		"in the header": {good[:5], 0, "cut off after 5 compressed bytes"},
+		"no gzip":       {[]byte("just text\n"), 0, "not a gzip file"},
+		"flipped":       {flipped, -1, "before compressed byte"},
+		"rest":          {append(bytes.Clone(good), "more than that"...), int64(len(text)), "what follows a gzip member"},
+		"zeros":         {append(bytes.Clone(good), make([]byte, 512)...), int64(len(text)), "what follows a gzip member"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := store(map[string]string{"o.gz": string(c.data)})
+			n, err := failsWith(t, b, input.Cut(b.objects("o.gz"), 100, "")[0], input.ReaderConfig{MaxRange: 1000})
+			require.Equal(t, "s3://bucket/o.gz", err.URL)
+			require.LessOrEqual(t, n, 50_000)
+			require.ErrorContains(t, err, c.says)
+			if c.offset >= 0 {
+				require.Equal(t, c.offset, err.Offset, "in the uncompressed text")
+			}
+		})
+	}
+	b := store(map[string]string{"o.gz": string(good)})
+	split := input.Cut(b.objects("o.gz"), 100, "")[0]
+	require.Len(t, readAll(t, b, split, input.ReaderConfig{}), 50_000)
+
+	b.etag["o.gz"] = "another"
+	_, err := failsWith(t, b, split, input.ReaderConfig{})
+	require.ErrorIs(t, err, objectstore.ErrPrecondition, "the store's reason is not hidden by gzip's")
 }
 
 func TestOpenRefuses(t *testing.T) {

@@ -90,7 +90,6 @@ type Result struct {
 	Segments      record.Ledger               // what the maps wrote and the reduces read
 	Map, Reduce   time.Duration               // how long each phase took
 	Commit        time.Duration
-	Notes         []string // what people should know of it, a sentence each
 }
 
 // TaskError is a failed task. A job's first one fails the job.
@@ -116,9 +115,10 @@ type run struct {
 	id      string
 	dir     string // for segments and working directories
 	store   *places
+	patient *places           // the same for tasks, which sit out a store that is away
+	retried objectstore.Tally // by tasks
 	target  target
 	objects []input.Object
-	notes   []string
 	splits  []*api.Split
 	bytes   int64
 	maps    int
@@ -141,7 +141,10 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if c.Parallel <= 0 {
 		c.Parallel = runtime.GOMAXPROCS(0)
 	}
-	r := &run{Config: c, id: newID(), store: &places{s3: c.Store}, counters: map[[2]string]int64{}}
+	r := &run{Config: c, id: newID(), store: &places{s3: c.Store}, patient: &places{}, counters: map[[2]string]int64{}}
+	if c.Store != nil {
+		r.patient.s3 = objectstore.Retrying(c.Store, objectstore.Attempts(nil, &r.retried))
+	}
 	if err := r.plan(ctx); err != nil {
 		return nil, err
 	}
@@ -242,7 +245,7 @@ func (r *run) plan(ctx context.Context) error {
 	if size <= 0 {
 		size = jobs.DefaultSplitSize
 	}
-	r.objects, r.notes = objects, input.Notes(objects)
+	r.objects = objects
 	r.splits = input.Cut(objects, size, s.InputFormat)
 	for _, o := range objects {
 		r.bytes += o.Size
@@ -272,7 +275,7 @@ func (r *run) plan(ctx context.Context) error {
 func (r *run) execute(ctx context.Context) (*Result, error) {
 	stop := r.watch()
 	defer stop()
-	result := &Result{ID: r.id, Maps: r.maps, Reduces: r.reds, InputBytes: r.bytes, Notes: r.notes}
+	result := &Result{ID: r.id, Maps: r.maps, Reduces: r.reds, InputBytes: r.bytes}
 	start := time.Now()
 	maps, err := r.runMaps(ctx)
 	if err != nil {
@@ -300,6 +303,9 @@ func (r *run) execute(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	result.Commit = time.Since(start)
+	if n := r.retried.Count(); n > 0 {
+		r.counters[[2]string{task.Group, "storeRetries"}] += n
+	}
 	result.Counters = r.countersByGroup()
 	return result, nil
 }

@@ -116,8 +116,7 @@ func (r *run) each(ctx context.Context, kind byte, n int, do func(ctx context.Co
 func (r *run) lease(kind api.TaskKind, letter byte, i int) *api.ChildLease {
 	return &api.ChildLease{
 		Attempt: fmt.Sprintf("%s-%c-%05d-1-1", r.id, letter, i), Job: r.id, Kind: kind, Index: int32(i), Number: 1,
-		Program: r.Spec.Program, MemoryBytes: r.Spec.MemoryBytes,
-		MaxRecordBytes: jobs.RecordLimit(r.Spec.MaxRecordBytes, r.Spec.MemoryBytes),
+		Program: r.Spec.Program, MemoryBytes: r.Spec.MemoryBytes, MaxRecordBytes: jobs.DefaultMaxRecord,
 	}
 }
 
@@ -154,7 +153,7 @@ func (r *run) attempt(ctx context.Context, c task.Config, e *ended) error {
 		out.Format, out.Compress = r.Spec.OutputFormat, r.Spec.Compress
 		l.Output = out
 	}
-	c.Program, c.Store = r.Program, r.store
+	c.Program, c.Store = r.Program, r.patient
 	e.result = task.Run(ctx, c)
 	if f := e.result.Failure; f != nil {
 		if f.Kind == api.FailureKind_FAILURE_KIND_KILLED && ctx.Err() != nil {

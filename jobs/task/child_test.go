@@ -42,7 +42,9 @@ func TestMain(m *testing.M) {
 // dirStore is a store that two processes can share: a directory of objects and parts.
 type dirStore struct{ dir string }
 
-func openDir(o *api.ObjectStore) (Store, error) { return dirStore{o.Endpoint}, nil }
+func openDir(o *api.ObjectStore, _ *objectstore.Budget, _ *objectstore.Tally) (Store, error) {
+	return dirStore{o.Endpoint}, nil
+}
 
 func (d dirStore) Get(_ context.Context, bucket, key string, offset, length int64, _ string) (io.ReadCloser, error) {
 	f, err := os.Open(filepath.Join(d.dir, bucket, key))

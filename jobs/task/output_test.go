@@ -206,7 +206,7 @@ func TestPartsOutlastAnOutage(t *testing.T) {
 					}
 					return nil
 				}
-				o, _ := newOutput(t.Context(), m, &api.Output{Bucket: "bucket", Key: "k", UploadId: id})
+				o, _ := newOutput(t.Context(), objectstore.Retrying(m, objectstore.Attempts(nil, nil)), &api.Output{Bucket: "bucket", Key: "k", UploadId: id})
 				value := bytes.Repeat([]byte("x"), 1<<20)
 				for i := 0; i < 38 && err == nil; i++ { // more than may be in flight
 					err = o.write(nil, value)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"millrace/jobs/input"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
 )
@@ -130,7 +129,7 @@ func (p *parts) send() error {
 	p.size = PartSize(p.number)
 	p.buf = nil
 	p.wait.Go(func() {
-		if err := p.upload(number, data); err != nil {
+		if _, err := p.store.UploadPart(p.ctx, p.to.Bucket, p.to.Key, p.to.UploadId, number, data); err != nil {
 			p.cancel(fmt.Errorf("upload part %d of s3://%s/%s: %w", number, p.to.Bucket, p.to.Key, err))
 		}
 		if len(data) > bigPart {
@@ -139,17 +138,6 @@ func (p *parts) send() error {
 		p.free <- data
 	})
 	return nil
-}
-
-// upload sends one part, and again while the store does not answer: a part may be sent twice.
-func (p *parts) upload(number int, data []byte) error {
-	var outage input.Outage
-	for {
-		_, err := p.store.UploadPart(p.ctx, p.to.Bucket, p.to.Key, p.to.UploadId, number, data)
-		if err == nil || !outage.Again(p.ctx, err) {
-			return err
-		}
-	}
 }
 
 // close sends what is left (an empty output is one empty part) and waits for all parts.

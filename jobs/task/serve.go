@@ -41,8 +41,9 @@ const (
 type ServeConfig struct {
 	// Resolve gives the code of a lease's program.
 	Resolve func(*api.Program) (*Program, error)
-	// Open reaches the lease's object store; nil is objectstore.NewS3.
-	Open func(*api.ObjectStore) (Store, error)
+	// Open reaches the lease's object store, within a budget and with a count of what is
+	// repeated; nil is objectstore.NewS3.
+	Open func(o *api.ObjectStore, budget *objectstore.Budget, retried *objectstore.Tally) (Store, error)
 }
 
 // IsChild says whether this process was started to run attempts.
@@ -90,10 +91,11 @@ func inherited() (net.Conn, error) {
 	return conn, errors.Join(err, f.Close())
 }
 
-func openS3(o *api.ObjectStore) (Store, error) {
+func openS3(o *api.ObjectStore, budget *objectstore.Budget, retried *objectstore.Tally) (Store, error) {
 	return objectstore.NewS3(objectstore.Config{
 		Endpoint: o.GetEndpoint(), Region: o.GetRegion(), AccessKey: o.GetAccessKey(),
 		SecretKey: o.GetSecretKey(), SessionToken: o.GetSessionToken(), CAPEM: o.GetCaPem(),
+		Retry: objectstore.Attempts(budget, retried),
 	})
 }
 
@@ -111,7 +113,9 @@ type session struct {
 	done chan finished
 	quit chan struct{}
 
-	opened Store // for the first lease; a child serves one job
+	opened  Store             // for the first lease; a child serves one job
+	retried objectstore.Tally // of all of its attempts
+	before  int64             // retried, when the present one began
 
 	// The present attempt; lease is nil between attempts.
 	lease    *api.ChildLease
@@ -232,6 +236,7 @@ func (s *session) handle(ctx context.Context, m *api.ToChild) error {
 func (s *session) start(ctx context.Context, l *api.ChildLease) {
 	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s.lease, s.cancel, s.segments, s.progress = l, cancel, &Segments{}, &Progress{}
+	s.before = s.retried.Count()
 	c := Config{Lease: l, Segments: s.segments, Progress: s.progress}
 	go func() {
 		f := finished{result: &api.AttemptResult{Failure: &api.Failure{
@@ -247,7 +252,11 @@ func (s *session) attempt(ctx context.Context, c Config) *api.AttemptResult {
 	l := c.Lease
 	err := prepare(l)
 	if err == nil && s.opened == nil {
-		s.opened, err = s.Open(l.Store)
+		var budget *objectstore.Budget // a worker of an older version bounds nothing
+		if l.StoreRetriesPerSecond > 0 {
+			budget = objectstore.NewBudget(l.StoreRetriesPerSecond)
+		}
+		s.opened, err = s.Open(l.Store, budget, &s.retried)
 	}
 	if err == nil {
 		c.Store = s.opened
@@ -260,8 +269,15 @@ func (s *session) attempt(ctx context.Context, c Config) *api.AttemptResult {
 	if err != nil {
 		return &api.AttemptResult{Failure: failure(ctx, err, "", 0)}
 	}
-	return Run(ctx, c)
+	result := Run(ctx, c)
+	if n := s.retried.Count() - s.before; n > 0 {
+		result.Counters = append(result.Counters, &api.Counter{Group: Group, Name: storeRetries, Value: n})
+	}
+	return result
 }
+
+// storeRetries counts an attempt's requests to the object store that were repeated.
+const storeRetries = "storeRetries"
 
 // prepare gives the process the lease's directory, environment and memory limit.
 func prepare(l *api.ChildLease) error {
@@ -295,7 +311,8 @@ func (s *session) report() error {
 	bytes, records := s.progress.Done()
 	s.progress.Ask()
 	return s.send(&api.FromChild{Message: &api.FromChild_Progress{Progress: &api.ChildProgress{
-		Attempt: s.lease.Attempt, BytesDone: bytes, RecordsDone: records}}})
+		Attempt: s.lease.Attempt, BytesDone: bytes, RecordsDone: records,
+		StoreRetries: s.retried.Count() - s.before, StoreTrouble: s.retried.Last()}}})
 }
 
 func (s *session) finish(r *api.AttemptResult, reusable bool) error {

@@ -25,12 +25,19 @@ func jobView(j *state.Job, live tracker.Live) *api.Job {
 		AttemptsKilled:      int64(j.Killed),
 		AttemptsLost:        int64(j.Lost),
 		AttemptsSpeculative: int64(j.Speculative),
-		BytesDone:           j.BytesDone, BytesTotal: j.BytesTotal, Notes: j.Notes,
+		BytesDone:           j.BytesDone, BytesTotal: j.BytesTotal,
 		Failure:       failureView(j.Failure),
 		Counters:      countersView(j.Counters),
 		OutputRecords: j.OutputRecords, OutputBytes: j.OutputBytes, Parts: int64(j.Parts),
 	}
+	v.StoreRetries, v.StoreTrouble = live.StoreRetries, live.StoreTrouble
 	if j.Ended() {
+		v.StoreTrouble = j.StoreTrouble
+		for _, c := range j.Counters {
+			if c.Group == state.CounterGroup && c.Name == state.CounterStoreRetries {
+				v.StoreRetries = c.Value
+			}
+		}
 		v.Phase = ""
 		v.Maps.Pending, v.Maps.Running = v.Maps.Total-v.Maps.Completed, 0
 		v.Reduces.Pending, v.Reduces.Running = v.Reduces.Total-v.Reduces.Completed, 0

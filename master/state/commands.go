@@ -63,7 +63,6 @@ type PlanJob struct {
 	PlanKey    string    `json:"planKey"`
 	PlanDigest string    `json:"planDigest"`
 	BytesTotal int64     `json:"bytesTotal"`
-	Notes      []string  `json:"notes,omitempty"`
 	Maps       int       `json:"maps"`
 	Reduces    int       `json:"reduces"`
 	At         time.Time `json:"at"`
@@ -170,6 +169,15 @@ type CompleteJob struct {
 	OutputBytes   int64     `json:"outputBytes"`
 	Parts         int       `json:"parts"`
 	CommitMs      int64     `json:"commitMs"`
+
+	Retries StoreRetries `json:"retries,omitzero"`
+}
+
+// StoreRetries is how many requests of a job the leader had to repeat, and what the last
+// one was repeated for.
+type StoreRetries struct {
+	Requests int64  `json:"requests"`
+	Last     string `json:"last"`
 }
 
 // FailJob and CancelJob set what the job will end as; it then must be cleaned up.
@@ -193,6 +201,8 @@ type CancelJob struct {
 type EndJob struct {
 	Job string    `json:"job"`
 	At  time.Time `json:"at"`
+
+	Retries StoreRetries `json:"retries,omitzero"`
 }
 
 func (CreateSite) CommandName() string  { return "CreateSite" }

@@ -99,5 +99,5 @@ func (t *txn) completeJob(c CompleteJob) (*Job, error) {
 	}
 	j.State, j.EndedAt = JobCompleted, c.At
 	j.OutputRecords, j.OutputBytes, j.Parts, j.CommitMs = c.OutputRecords, c.OutputBytes, c.Parts, c.CommitMs
-	return j, t.closeJob(j)
+	return j, t.closeJob(j, c.Retries)
 }

@@ -17,13 +17,16 @@ func TestCommit(t *testing.T) {
 	if j.Phase != PhaseCommitting || j.State != JobRunning || !j.CommitAt.Equal(at(6)) {
 		t.Errorf("%+v", j)
 	}
-	j = b.do(CompleteJob{Job: "s-A", At: at(8), OutputRecords: 4, OutputBytes: 40, Parts: 2, CommitMs: 7}).(*Job)
+	j = b.do(CompleteJob{Job: "s-A", At: at(8), OutputRecords: 4, OutputBytes: 40, Parts: 2, CommitMs: 7, Retries: StoreRetries{3, "503 SlowDown"}}).(*Job)
 	if j.State != JobCompleted || j.Phase != "" || !j.EndedAt.Equal(at(8)) || j.OutputRecords != 4 || j.OutputBytes != 40 || j.Parts != 2 || j.CommitMs != 7 {
 		t.Errorf("%+v", j)
 	}
-	want := []Counter{{"millrace", "mapInputRecords", 10}, {"millrace", "reduceOutputRecords", 4}, {"mine", "words", 6}}
+	want := []Counter{{"millrace", "mapInputRecords", 10}, {"millrace", "reduceOutputRecords", 4}, {"millrace", "storeRetries", 3}, {"mine", "words", 6}}
 	if d := cmp.Diff(want, j.Counters); d != "" {
 		t.Error(d)
+	}
+	if j.StoreTrouble != "503 SlowDown" {
+		t.Errorf("trouble %q", j.StoreTrouble)
 	}
 	if n := len(b.View().Uploads("s-A")); n != 0 {
 		t.Errorf("%d uploads left", n)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/hashicorp/go-memdb"
 )
 
 // job returns a copy of a job's record, to change and put.
@@ -39,8 +37,10 @@ func (t *txn) submitJob(c SubmitJob) (*Job, error) {
 	if _, ok := first[Cluster](t.Txn, tableCluster, byID, in.Cluster); !ok {
 		return nil, fmt.Errorf("cluster %q: %w", in.Cluster, ErrNotFound)
 	}
-	if other := reserved(t.Txn, in.Output); other != nil {
-		return nil, &OutputReservedError{Job: other.ID, Output: in.Output}
+	for other := range each[Job](t.Txn, tableJob, byOpen) {
+		if overlap(in.Output, other.Output) {
+			return nil, &OutputReservedError{Job: other.ID, Output: in.Output}
+		}
 	}
 	j := &Job{ // what is not the submitter's to say starts empty
 		ID: in.ID, Cluster: in.Cluster, Name: in.Name, Program: in.Program, User: in.User, RequestID: in.RequestID,
@@ -49,16 +49,6 @@ func (t *txn) submitJob(c SubmitJob) (*Job, error) {
 		Sequence: t.index, State: JobPending,
 	}
 	return j, t.putJob(j)
-}
-
-// reserved is the open job whose output equals, contains or lies in that one, or nil.
-func reserved(t *memdb.Txn, output string) *Job {
-	for other := range each[Job](t, tableJob, byOpen) {
-		if overlap(output, other.Output) {
-			return other
-		}
-	}
-	return nil
 }
 
 // overlap says whether two output prefixes are equal or one lies in the other.
@@ -84,7 +74,6 @@ func (t *txn) planJob(c PlanJob) (*Job, error) {
 	}
 	j.State, j.Phase, j.PlannedAt = JobRunning, PhaseMapping, c.At
 	j.PlanKey, j.PlanDigest, j.BytesTotal, j.Maps, j.Reduces = c.PlanKey, c.PlanDigest, c.BytesTotal, c.Maps, c.Reduces
-	j.Notes = c.Notes
 	if j.Maps == 0 {
 		j.MapsEndedAt = c.At
 		if !j.MapOnly() {
@@ -142,23 +131,34 @@ func (t *txn) endJob(c EndJob) (*Job, error) {
 		return nil, fmt.Errorf("job %s is neither failing nor being cancelled: %w", j.ID, ErrNotReady)
 	}
 	j.State, j.Ending, j.EndedAt = j.Ending, "", c.At
-	return j, t.closeJob(j)
+	return j, t.closeJob(j, c.Retries)
 }
 
 // closeJob stores a job that has its final state: counters are summed, uploads forgotten.
-func (t *txn) closeJob(j *Job) error {
+func (t *txn) closeJob(j *Job, r StoreRetries) error {
 	j.Phase = ""
-	j.Counters = t.sumCounters(j.ID)
+	j.StoreTrouble = r.Last
+	j.Counters = t.sumCounters(j.ID, r.Requests)
 	if _, err := t.DeleteAll(tableUpload, byIDPrefix, j.ID); err != nil {
 		return err
 	}
 	return t.putJob(j)
 }
 
-// sumCounters adds up the counters of the attempts that won, in order of group and name.
-func (t *txn) sumCounters(job string) []Counter {
+// CounterGroup and CounterStoreRetries name what counts requests that were repeated.
+const (
+	CounterGroup        = "millrace"
+	CounterStoreRetries = "storeRetries"
+)
+
+// sumCounters adds up the counters of the attempts that won, and the leader's own
+// retries, in order of group and name.
+func (t *txn) sumCounters(job string, retries int64) []Counter {
 	type id struct{ group, name string }
 	sums := map[id]int64{}
+	if retries > 0 {
+		sums[id{CounterGroup, CounterStoreRetries}] = retries
+	}
 	for task := range each[Task](t.Txn, tableTask, byIDPrefix, job) {
 		if task.Done {
 			for _, c := range task.Win.Counters {

@@ -169,10 +169,8 @@ type Job struct {
 	PlanKey    string `json:"planKey,omitempty"` // under the system prefix, without it
 	PlanDigest string `json:"planDigest,omitempty"`
 	BytesTotal int64  `json:"bytesTotal,omitempty"`
-	// Notes are what people should know of what it reads, a sentence each.
-	Notes   []string `json:"notes,omitempty"`
-	Maps    int      `json:"maps"`
-	Reduces int      `json:"reduces"` // 0 = map-only
+	Maps       int    `json:"maps"`
+	Reduces    int    `json:"reduces"` // 0 = map-only
 
 	MapsDone    int   `json:"mapsDone"`
 	ReducesDone int   `json:"reducesDone"`
@@ -196,6 +194,7 @@ type Job struct {
 	OutputBytes   int64     `json:"outputBytes,omitempty"`
 	Parts         int       `json:"parts,omitempty"`
 	CommitMs      int64     `json:"commitMs,omitempty"`
+	StoreTrouble  string    `json:"storeTrouble,omitempty"` // what a request was last repeated for; set when the job ends
 }
 
 // Ended says whether the job has its final state.

@@ -60,7 +60,7 @@ func (t *Tracker) wind(j *job) {
 
 func (t *Tracker) endJob(j *job) {
 	j.busy = "end"
-	t.propose(j.id, state.EndJob{Job: j.id, At: t.cfg.Now()}, func(_ any, err error) {
+	t.propose(j.id, state.EndJob{Job: j.id, At: t.cfg.Now(), Retries: j.ownRetries()}, func(_ any, err error) {
 		j.busy = ""
 		if err != nil {
 			j.log.Warn("end refused", zap.Error(err))

@@ -107,7 +107,7 @@ func (t *Tracker) committed(j *job, w commitWork, success *Success, redo []int, 
 	default:
 		c := state.CompleteJob{
 			Job: j.id, At: t.cfg.Now(), OutputRecords: success.Records, Parts: len(success.Parts),
-			CommitMs: t.cfg.Now().Sub(w.rec.CommitAt).Milliseconds(),
+			CommitMs: t.cfg.Now().Sub(w.rec.CommitAt).Milliseconds(), Retries: j.ownRetries(),
 		}
 		for _, p := range success.Parts {
 			c.OutputBytes += p.Size

@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -60,30 +61,6 @@ func TestJobFailsAfterItsAttempts(t *testing.T) {
 		f.Attempt = ""
 		require.Equal(t, state.Failure{Task: "m-00001", Node: "i-a", Message: "exit status 3", ExitCode: 3,
 			Input: "s3://data/in/text", Offset: 10, StderrTail: "boom"}, f)
-	})
-}
-
-// Damaged input is the same on every node: one more try, elsewhere, and the job fails.
-func TestDamagedInputIsTriedTwice(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		for _, id := range []string{"i-a", "i-b", "i-c"} {
-			w.join(id, state.RoleCore, 1).play = func(l *api.Lease) *api.Failure {
-				if isMap(l) && l.Index == 1 {
-					return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_INPUT, Message: "damaged", Input: "s3://data/in/text", Offset: 17}
-				}
-				return nil
-			}
-		}
-		w.lead()
-		w.submit(3, 1, nil)
-		j := w.await()
-		w.nothing(state.JobFailed)
-		require.Equal(t, 2, j.Failed)
-		require.Equal(t, "task m-00001 failed 2 times: damaged", j.Reason)
-		require.Equal(t, "s3://data/in/text", j.Failure.Input)
-		require.EqualValues(t, 17, j.Failure.Offset)
-		task, _ := w.log.View().Task(testJob, state.TaskID{Kind: state.Map, Index: 1})
-		require.NotEqual(t, task.Ended[0].Node, task.Ended[1].Node)
 	})
 }
 
@@ -353,12 +330,15 @@ func TestPlanFailures(t *testing.T) {
 			w.submit(2, 1, func(*state.Job, *api.JobSpec) { away.Store(true) })
 			w.until("it says so", func() bool {
 				l, _ := w.leader.Live(testJob)
-				return l.Planning && strings.Contains(l.Trouble, "unreachable")
+				return l.Planning && strings.Contains(l.Trouble, "unreachable") && l.StoreRetries > 0 && l.StoreTrouble != ""
 			})
 			time.Sleep(time.Minute)
 			away.Store(false)
 			w.await()
 			w.committed()
+			counted := func(c state.Counter) bool { return c.Name == state.CounterStoreRetries && c.Value >= 5 }
+			require.True(t, slices.ContainsFunc(w.job().Counters, counted), "%v", w.job().Counters)
+			require.Contains(t, w.job().StoreTrouble, "unreachable")
 		})
 	})
 }

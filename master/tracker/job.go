@@ -35,7 +35,9 @@ type job struct {
 	quit         context.CancelFunc // ends that step early
 	trouble      string             // what is being tried again, for people
 	troubleSince time.Time
-	failing      bool // a FailJob is under way
+	retried      objectstore.Tally // requests of the leader's own that were repeated
+	storeTrouble string            // what an attempt's was last repeated for
+	failing      bool              // a FailJob is under way
 
 	maps, reduces []*task
 	waiting       map[string]*queue // by kind: tasks that want a lease
@@ -70,16 +72,14 @@ type task struct {
 	fetched  bool      // it was in a worker's queue and taken back: next it gets a slot
 	choosy   time.Time // until then it waits for a node that is not in those lists
 	refusals int       // completions the log did not take
-	// unreadable counts failures that are the input's own.
-	unreadable int
-	avoid      []string // nodes where one has failed
-	shun       []string // nodes where one could not read what others could
-	waiting    bool     // in the queue
-	current    *attempt // that may still win
-	spare      *upload  // made ahead, for the next attempt
-	gone       bool     // the winner's segment node says it does not have it
-	losing     bool     // a LoseMaps is under way
-	bytes      int64    // maps: of the split
+	avoid    []string  // nodes where one has failed
+	shun     []string  // nodes where one could not read what others could
+	waiting  bool      // in the queue
+	current  *attempt  // that may still win
+	spare    *upload   // made ahead, for the next attempt
+	gone     bool      // the winner's segment node says it does not have it
+	losing   bool      // a LoseMaps is under way
+	bytes    int64     // maps: of the split
 }
 
 func (k *task) String() string { return taskName(k.id) }
@@ -219,7 +219,8 @@ func (t *Tracker) open(j *job) error {
 	if err != nil {
 		return fmt.Errorf("open the object store of job %s: %w", j.id, err)
 	}
-	j.store, j.creds = store, creds
+	// What is repeated is repeated by retry, where it is known what the job is doing.
+	j.store, j.creds = objectstore.Once(store), creds
 	return nil
 }
 

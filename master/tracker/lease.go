@@ -26,6 +26,7 @@ type attempt struct {
 	moved    time.Time // when bytes or records last changed, by this leader's
 	bytes    int64
 	records  int64
+	retried  int64  // requests to the object store that it has repeated
 	killing  string // why it is to end; "" = it is not
 	revoking bool
 	heard    bool   // of, from its worker, since that said hello
@@ -84,7 +85,7 @@ func (t *Tracker) lease(j *job, k *task, node string) {
 	n := t.nodes[node]
 	m := &api.Lease{
 		Job: j.id, Kind: apiKind(k.id.Kind), Index: int32(k.id.Index), Number: int32(k.number + 1),
-		Program: j.spec.Program, Store: j.creds, MemoryBytes: j.spec.MemoryBytes, MaxRecordBytes: jobs.RecordLimit(j.spec.MaxRecordBytes, j.spec.MemoryBytes),
+		Program: j.spec.Program, Store: j.creds, MemoryBytes: j.spec.MemoryBytes, MaxRecordBytes: jobs.DefaultMaxRecord,
 		Maps: int32(j.rec.Maps),
 	}
 	if k.id.Kind == state.Map {

@@ -20,6 +20,10 @@ type Live struct {
 	BytesPerSecond int64         // of input while maps run, then of map output; smoothed
 	ETA            time.Duration // of the present phase; 0 = not known
 	Attempts       []LiveAttempt
+	// StoreRetries is the requests that were repeated by the leader and by attempts that
+	// run or have won; StoreTrouble says what one was last repeated for.
+	StoreRetries int64
+	StoreTrouble string
 }
 
 // LiveTasks counts tasks; a task whose lease has not started is pending.
@@ -89,6 +93,7 @@ func (t *Tracker) Changed(job string) <-chan struct{} { return t.changes.watch(j
 
 func (j *job) overlay(now time.Time) Live {
 	l := Live{Planning: !j.rec.Planned(), Trouble: j.trouble, Since: j.troubleSince}
+	l.StoreRetries, l.StoreTrouble = j.allRetries()
 	for kind, sum := range map[string]*LiveTasks{state.Map: &l.Maps, state.Reduce: &l.Reduces} {
 		for _, k := range j.tasks(kind) {
 			if k.done {

@@ -237,18 +237,11 @@ func (t *Tracker) fail(a *attempt, r *api.AttemptReport, f *api.Failure) {
 			t.ended(a, e, state.CountsLost, nil)
 			return
 		}
-		t.ended(a, e, state.CountsFailed, func() { t.afterFailure(j, k, e) })
+		fallthrough
 	default:
-		if kind == api.FailureKind_FAILURE_KIND_INPUT {
-			k.unreadable++
-		}
 		t.ended(a, e, state.CountsFailed, func() { t.afterFailure(j, k, e) })
 	}
 }
-
-// maxUnreadable is how often a task's input is tried that is damaged, changed, gone, or has too long a
-// record: the same bytes fail again, but for a node whose memory or network had spoilt them.
-const maxUnreadable = 2
 
 // keeperMoved says whether a map on a task node may have failed because a core node, where
 // its segment was to go, went away meanwhile or is away now: that is not its own fault.
@@ -272,9 +265,6 @@ func (t *Tracker) afterFailure(j *job, k *task, e *state.EndedAttempt) {
 	most := int(j.spec.MaxAttempts)
 	if most <= 0 {
 		most = jobs.DefaultMaxAttempts
-	}
-	if k.unreadable >= maxUnreadable {
-		most = min(most, maxUnreadable)
 	}
 	if k.done || k.failures < most {
 		t.beChoosy(j, k)
@@ -359,6 +349,9 @@ func (t *Tracker) onProgress(node string, h *api.WorkerHeartbeat) {
 				a.moved = t.cfg.Now()
 			}
 			a.bytes, a.records, a.heard = p.BytesDone, p.RecordsDone, true
+			if p.StoreRetries > a.retried {
+				a.retried, a.job.storeTrouble = p.StoreRetries, p.StoreTrouble
+			}
 			a.job.observe(t.cfg.Now())
 			t.changes.tell(a.job.id)
 		}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"millrace/master/state"
 	"millrace/pkg/objectstore"
 )
 
@@ -51,12 +52,55 @@ func once(ctx context.Context, f func(ctx context.Context) error) error {
 	return f(ctx)
 }
 
-// noting returns a note function for retry that shows the trouble of a job.
+// noting returns a note function for retry that shows the trouble of a job, counts what
+// is repeated, and takes it out of the master's budget.
 func (t *Tracker) noting(j *job) func(error) {
 	return func(err error) {
+		if err != nil {
+			j.retried.Add(err)
+			_ = t.cfg.Retries.Wait(t.ctx) // its end is seen by the request itself
+		}
 		t.post(func() {
 			j.note(t.cfg.Now(), err)
 			t.changes.tell(j.id)
 		})
 	}
+}
+
+// ownRetries is what the leader itself had to repeat, for the log.
+func (j *job) ownRetries() state.StoreRetries {
+	_, last := j.allRetries()
+	return state.StoreRetries{Requests: j.retried.Count(), Last: last}
+}
+
+// allRetries adds what attempts had to repeat that run or have won, and says what for.
+func (j *job) allRetries() (n int64, last string) {
+	n, last = j.retried.Count(), j.storeTrouble
+	if last == "" {
+		last = j.retried.Last()
+	}
+	for _, a := range j.live {
+		if !a.task.done {
+			n += a.retried
+		}
+	}
+	for _, kind := range []string{state.Map, state.Reduce} {
+		for _, k := range j.tasks(kind) {
+			if k.done {
+				n += storeRetries(k.win)
+			}
+		}
+	}
+	return n, last
+}
+
+func storeRetries(win *state.Completion) int64 {
+	if win != nil {
+		for _, c := range win.Counters {
+			if c.Name == state.CounterStoreRetries && c.Group == state.CounterGroup {
+				return c.Value
+			}
+		}
+	}
+	return 0
 }

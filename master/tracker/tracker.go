@@ -53,6 +53,8 @@ type Config struct {
 	Stores  Stores
 	Log     *zap.Logger
 	Now     func() time.Time // nil = time.Now
+	// Retries is the master's budget for requests that are repeated; nil: no bound.
+	Retries *objectstore.Budget
 
 	Lease        time.Duration // 0 = session.DefaultLease: how long a node may be away
 	ReportGrace  time.Duration // 0 = 1 s: how long a returned node has to report what it no longer runs

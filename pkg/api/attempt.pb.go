@@ -347,24 +347,25 @@ func (x *ChildWelcome) GetProtocol() uint32 {
 }
 
 type ChildLease struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Attempt        string                 `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Job            string                 `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
-	Kind           TaskKind               `protobuf:"varint,3,opt,name=kind,proto3,enum=millrace.v1.TaskKind" json:"kind,omitempty"`
-	Index          int32                  `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
-	Number         int32                  `protobuf:"varint,5,opt,name=number,proto3" json:"number,omitempty"` // of this task's attempts, from 1
-	Program        *Program               `protobuf:"bytes,6,opt,name=program,proto3" json:"program,omitempty"`
-	WorkDir        string                 `protobuf:"bytes,7,opt,name=work_dir,json=workDir,proto3" json:"work_dir,omitempty"`              // the attempt's own; shipped files lie there; also for spills (work_dir/.spill)
-	MemoryBytes    int64                  `protobuf:"varint,8,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"` // for everything the attempt does
-	Store          *ObjectStore           `protobuf:"bytes,9,opt,name=store,proto3" json:"store,omitempty"`
-	Split          *Split                 `protobuf:"bytes,10,opt,name=split,proto3" json:"split,omitempty"`                                // maps
-	Partitions     int32                  `protobuf:"varint,11,opt,name=partitions,proto3" json:"partitions,omitempty"`                     // maps: number of reduces; 0 = map-only
-	SegmentPath    string                 `protobuf:"bytes,12,opt,name=segment_path,json=segmentPath,proto3" json:"segment_path,omitempty"` // maps with partitions > 0: where to write the segment
-	Maps           int32                  `protobuf:"varint,13,opt,name=maps,proto3" json:"maps,omitempty"`                                 // reduces: how many segments will come
-	Output         *Output                `protobuf:"bytes,14,opt,name=output,proto3" json:"output,omitempty"`                              // reduces, and maps of a map-only job
-	MaxRecordBytes int64                  `protobuf:"varint,15,opt,name=max_record_bytes,json=maxRecordBytes,proto3" json:"max_record_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Attempt               string                 `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Job                   string                 `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	Kind                  TaskKind               `protobuf:"varint,3,opt,name=kind,proto3,enum=millrace.v1.TaskKind" json:"kind,omitempty"`
+	Index                 int32                  `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	Number                int32                  `protobuf:"varint,5,opt,name=number,proto3" json:"number,omitempty"` // of this task's attempts, from 1
+	Program               *Program               `protobuf:"bytes,6,opt,name=program,proto3" json:"program,omitempty"`
+	WorkDir               string                 `protobuf:"bytes,7,opt,name=work_dir,json=workDir,proto3" json:"work_dir,omitempty"`              // the attempt's own; shipped files lie there; also for spills (work_dir/.spill)
+	MemoryBytes           int64                  `protobuf:"varint,8,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"` // for everything the attempt does
+	Store                 *ObjectStore           `protobuf:"bytes,9,opt,name=store,proto3" json:"store,omitempty"`
+	Split                 *Split                 `protobuf:"bytes,10,opt,name=split,proto3" json:"split,omitempty"`                                // maps
+	Partitions            int32                  `protobuf:"varint,11,opt,name=partitions,proto3" json:"partitions,omitempty"`                     // maps: number of reduces; 0 = map-only
+	SegmentPath           string                 `protobuf:"bytes,12,opt,name=segment_path,json=segmentPath,proto3" json:"segment_path,omitempty"` // maps with partitions > 0: where to write the segment
+	Maps                  int32                  `protobuf:"varint,13,opt,name=maps,proto3" json:"maps,omitempty"`                                 // reduces: how many segments will come
+	Output                *Output                `protobuf:"bytes,14,opt,name=output,proto3" json:"output,omitempty"`                              // reduces, and maps of a map-only job
+	MaxRecordBytes        int64                  `protobuf:"varint,15,opt,name=max_record_bytes,json=maxRecordBytes,proto3" json:"max_record_bytes,omitempty"`
+	StoreRetriesPerSecond float64                `protobuf:"fixed64,16,opt,name=store_retries_per_second,json=storeRetriesPerSecond,proto3" json:"store_retries_per_second,omitempty"` // the share of the node's budget; 0 = no bound
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *ChildLease) Reset() {
@@ -498,6 +499,13 @@ func (x *ChildLease) GetOutput() *Output {
 func (x *ChildLease) GetMaxRecordBytes() int64 {
 	if x != nil {
 		return x.MaxRecordBytes
+	}
+	return 0
+}
+
+func (x *ChildLease) GetStoreRetriesPerSecond() float64 {
+	if x != nil {
+		return x.StoreRetriesPerSecond
 	}
 	return 0
 }
@@ -697,6 +705,8 @@ type ChildProgress struct {
 	Attempt       string                 `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	BytesDone     int64                  `protobuf:"varint,2,opt,name=bytes_done,json=bytesDone,proto3" json:"bytes_done,omitempty"` // input bytes (map) or raw segment bytes (reduce)
 	RecordsDone   int64                  `protobuf:"varint,3,opt,name=records_done,json=recordsDone,proto3" json:"records_done,omitempty"`
+	StoreRetries  int64                  `protobuf:"varint,4,opt,name=store_retries,json=storeRetries,proto3" json:"store_retries,omitempty"` // requests to the object store that were repeated
+	StoreTrouble  string                 `protobuf:"bytes,5,opt,name=store_trouble,json=storeTrouble,proto3" json:"store_trouble,omitempty"`  // what the last one was repeated for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -750,6 +760,20 @@ func (x *ChildProgress) GetRecordsDone() int64 {
 		return x.RecordsDone
 	}
 	return 0
+}
+
+func (x *ChildProgress) GetStoreRetries() int64 {
+	if x != nil {
+		return x.StoreRetries
+	}
+	return 0
+}
+
+func (x *ChildProgress) GetStoreTrouble() string {
+	if x != nil {
+		return x.StoreTrouble
+	}
+	return ""
 }
 
 type ChildResult struct {
@@ -835,7 +859,7 @@ const file_attempt_proto_rawDesc = "" +
 	"\vsdk_version\x18\x03 \x01(\tR\n" +
 	"sdkVersion\"*\n" +
 	"\fChildWelcome\x12\x1a\n" +
-	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\x87\x04\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\xc0\x04\n" +
 	"\n" +
 	"ChildLease\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x12\x10\n" +
@@ -855,7 +879,8 @@ const file_attempt_proto_rawDesc = "" +
 	"\fsegment_path\x18\f \x01(\tR\vsegmentPath\x12\x12\n" +
 	"\x04maps\x18\r \x01(\x05R\x04maps\x12+\n" +
 	"\x06output\x18\x0e \x01(\v2\x13.millrace.v1.OutputR\x06output\x12(\n" +
-	"\x10max_record_bytes\x18\x0f \x01(\x03R\x0emaxRecordBytes\"`\n" +
+	"\x10max_record_bytes\x18\x0f \x01(\x03R\x0emaxRecordBytes\x127\n" +
+	"\x18store_retries_per_second\x18\x10 \x01(\x01R\x15storeRetriesPerSecond\"`\n" +
 	"\rChildSegments\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x125\n" +
 	"\bsegments\x18\x02 \x03(\v2\x19.millrace.v1.ChildSegmentR\bsegments\"\xca\x01\n" +
@@ -869,12 +894,14 @@ const file_attempt_proto_rawDesc = "" +
 	"\x06ledger\x18\x06 \x01(\v2\x13.millrace.v1.LedgerR\x06ledger\x12\x16\n" +
 	"\x06digest\x18\a \x01(\x06R\x06digest\"'\n" +
 	"\vChildCancel\x12\x18\n" +
-	"\aattempt\x18\x01 \x01(\tR\aattempt\"k\n" +
+	"\aattempt\x18\x01 \x01(\tR\aattempt\"\xb5\x01\n" +
 	"\rChildProgress\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x12\x1d\n" +
 	"\n" +
 	"bytes_done\x18\x02 \x01(\x03R\tbytesDone\x12!\n" +
-	"\frecords_done\x18\x03 \x01(\x03R\vrecordsDone\"w\n" +
+	"\frecords_done\x18\x03 \x01(\x03R\vrecordsDone\x12#\n" +
+	"\rstore_retries\x18\x04 \x01(\x03R\fstoreRetries\x12#\n" +
+	"\rstore_trouble\x18\x05 \x01(\tR\fstoreTrouble\"w\n" +
 	"\vChildResult\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x122\n" +
 	"\x06result\x18\x02 \x01(\v2\x1a.millrace.v1.AttemptResultR\x06result\x12\x1a\n" +

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/minio/minio-go/v7"
@@ -15,11 +17,17 @@ import (
 // which place, how the refusal is to be understood (Kind, one of the
 // package's sentinels), and what the store said. errors.Is finds Kind and Err.
 type Error struct {
-	Op   string // "get", "put", …
-	URL  string // s3://bucket/key
-	Kind error  // one of the sentinels; nil if the caller's context ended
-	Code string // the store's code, such as NoSuchKey; "" if it did not answer
-	Err  error  // the cause, with the store's message
+	Op       string // "get", "put", …
+	URL      string // s3://bucket/key
+	Endpoint string // http://host:port; "" if it is not known
+	Kind     error  // one of the sentinels; nil if the caller's context ended
+	Status   int    // HTTP's; 0 if there was no answer
+	Code     string // the store's code, such as NoSuchKey; "" if it did not answer
+	Err      error  // the cause, with the store's message
+	Next     string // what mends it, where that is known
+	Final    bool   // ErrUnreachable, and will stay so until something is mended
+
+	retryAfter time.Duration // what the store asks for before the next try
 }
 
 func (e *Error) Error() string {
@@ -49,11 +57,11 @@ func (e *Error) Unwrap() []error {
 }
 
 // fail wraps an error of the S3 client.
-func fail(ctx context.Context, op, bucket, key string, err error) error {
+func (s *s3Store) fail(ctx context.Context, op, bucket, key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	e := &Error{Op: op, URL: URL{Bucket: bucket, Key: key}.String(), Err: err}
+	e := &Error{Op: op, URL: URL{Bucket: bucket, Key: key}.String(), Endpoint: s.endpoint, Err: err}
 	if cause := ctx.Err(); cause != nil {
 		e.Err = cause
 		return e
@@ -63,10 +71,18 @@ func fail(ctx context.Context, op, bucket, key string, err error) error {
 		// Neither an answer nor the caller's own end: a refused connection, a
 		// broken one, a time-out, an answer cut short.
 		e.Kind = ErrUnreachable
+		var u *url.Error
+		if errors.As(err, &u) {
+			e.Err = u.Err // what was asked of whom is said already
+		}
+		s.explainConnection(e)
 		return e
 	}
-	e.Code = r.Code
+	e.Code, e.Status = r.Code, r.StatusCode
 	e.Kind = kindOf(r.Code, r.StatusCode)
+	date, wait := heard(ctx)
+	e.retryAfter = wait
+	s.explainAnswer(e, r, date)
 	return e
 }
 
@@ -77,8 +93,6 @@ func kindOf(code string, status int) error {
 		return ErrNotExist
 	case "NoSuchBucket":
 		return ErrNoSuchBucket
-	case "XAdminUserNotFound": // versitygw, with status 404, for a key that nobody has
-		return ErrDenied
 	case "NoSuchUpload":
 		return ErrNoSuchUpload
 	case "PreconditionFailed", "ConditionalRequestConflict":
@@ -87,7 +101,8 @@ func kindOf(code string, status int) error {
 		return ErrExists
 	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
 		"InvalidTokenId", "TokenRefreshRequired", "AllAccessDisabled", "AccountProblem", "RequestTimeTooSkewed",
-		"AuthorizationHeaderMalformed", "InvalidRegion", "NotSignedUp":
+		"AuthorizationHeaderMalformed", "InvalidRegion", "NotSignedUp",
+		"PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException":
 		return ErrDenied
 	case "SlowDown", "SlowDownRead", "SlowDownWrite", "RequestTimeout", "Throttling", "InternalError",
 		"ServiceUnavailable", "XMinioServerNotInitialized":
@@ -98,8 +113,10 @@ func kindOf(code string, status int) error {
 		return ErrNotExist
 	case status == http.StatusPreconditionFailed:
 		return ErrPrecondition
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status >= 300 && status < 400:
 		return ErrDenied
+	case status == http.StatusNotImplemented:
+		return ErrInvalid
 	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests, status >= 500:
 		return ErrUnreachable
 	}

@@ -24,19 +24,25 @@ type Config struct {
 	SecretKey    string
 	SessionToken string
 	CAPEM        string // extra root certificates, PEM
+
+	// Retry is how long and how often the store is asked again.
+	Retry Retry
+	// Stall bounds the time in which nothing of a body moves, either way. 0 means 20 s.
+	Stall time.Duration
 }
 
 // s3Store speaks S3 through minio-go's Core: its Client hides parts, buffers
 // and chooses part sizes, all of which belong to our callers.
 type s3Store struct {
-	core minio.Core
-	tls  bool
+	core              minio.Core
+	tls               bool
+	endpoint          string
+	region, accessKey string // for errors
 }
 
 const (
-	// maxTries bounds minio-go's own retries: about a second in all. Who needs
-	// more patience has more knowledge, and retries above.
-	maxTries = 4
+	// stallWithin is the usual Stall.
+	stallWithin = 20 * time.Second
 	// idlePerHost keeps the connections of a busy node open: slots times
 	// parallel ranges, and a commit's 64 uploads.
 	idlePerHost = 256
@@ -45,7 +51,8 @@ const (
 	firstByte = 2 * time.Minute
 )
 
-// NewS3 returns a Store that speaks S3 with path-style addresses. It starts nothing.
+// NewS3 returns a Store that speaks S3 with path-style addresses, and repeats requests as
+// c.Retry says (Retrying). It starts nothing.
 func NewS3(c Config) (Store, error) {
 	host, secure, err := endpoint(c.Endpoint)
 	if err != nil {
@@ -58,21 +65,24 @@ func NewS3(c Config) (Store, error) {
 	if (c.AccessKey == "") != (c.SecretKey == "") {
 		return nil, fmt.Errorf("object store %s: access key and secret key go together, one is missing", c.Endpoint)
 	}
+	if c.Stall <= 0 {
+		c.Stall = stallWithin
+	}
 	if c.Region == "" {
 		c.Region = "us-east-1"
 	}
 	core, err := minio.NewCore(host, &minio.Options{
 		Creds:        credentials.NewStaticV4(c.AccessKey, c.SecretKey, c.SessionToken),
 		Secure:       secure,
-		Transport:    transport,
+		Transport:    &watched{base: transport, stall: c.Stall, firstByte: firstByte},
 		Region:       c.Region, // given, so that no request asks for it
 		BucketLookup: minio.BucketLookupPath,
-		MaxRetries:   maxTries,
+		MaxRetries:   1, // requests are repeated above, under one budget
 	})
 	if err != nil {
 		return nil, fmt.Errorf("object store %s: %w", c.Endpoint, err)
 	}
-	return &s3Store{core: *core, tls: secure}, nil
+	return Retrying(&s3Store{core: *core, tls: secure, endpoint: strings.TrimRight(c.Endpoint, "/"), region: c.Region, accessKey: c.AccessKey}, c.Retry), nil
 }
 
 func endpoint(s string) (host string, secure bool, err error) {
@@ -119,7 +129,6 @@ func newTransport(caPEM string) (*http.Transport, error) {
 		MaxIdleConns:          2 * idlePerHost,
 		MaxIdleConnsPerHost:   idlePerHost,
 		IdleConnTimeout:       60 * time.Second,
-		ResponseHeaderTimeout: firstByte,
 		ExpectContinueTimeout: time.Second,
 		WriteBufferSize:       64 << 10,
 		ReadBufferSize:        64 << 10,
@@ -128,9 +137,10 @@ func newTransport(caPEM string) (*http.Transport, error) {
 }
 
 func (s *s3Store) ListBuckets(ctx context.Context) ([]Bucket, error) {
+	ctx = listen(ctx)
 	list, err := s.core.ListBuckets(ctx)
 	if err != nil {
-		return nil, fail(ctx, "list buckets", "", "", err)
+		return nil, s.fail(ctx, "list buckets", "", "", err)
 	}
 	out := make([]Bucket, len(list))
 	for i, b := range list {
@@ -140,23 +150,26 @@ func (s *s3Store) ListBuckets(ctx context.Context) ([]Bucket, error) {
 }
 
 func (s *s3Store) MakeBucket(ctx context.Context, bucket string) error {
+	ctx = listen(ctx)
 	if reason := badNewBucket(bucket); reason != "" {
 		return invalid("make bucket", bucket, "", "the bucket name "+reason)
 	}
-	return fail(ctx, "make bucket", bucket, "", s.core.MakeBucket(ctx, bucket, minio.MakeBucketOptions{}))
+	return s.fail(ctx, "make bucket", bucket, "", s.core.MakeBucket(ctx, bucket, minio.MakeBucketOptions{}))
 }
 
 func (s *s3Store) RemoveBucket(ctx context.Context, bucket string) error {
+	ctx = listen(ctx)
 	if err := checkBucket("remove bucket", bucket); err != nil {
 		return err
 	}
-	return fail(ctx, "remove bucket", bucket, "", s.core.RemoveBucket(ctx, bucket))
+	return s.fail(ctx, "remove bucket", bucket, "", s.core.RemoveBucket(ctx, bucket))
 }
 
 func (s *s3Store) BucketExists(ctx context.Context, bucket string) (bool, error) {
+	ctx = listen(ctx)
 	if err := checkBucket("look for bucket", bucket); err != nil {
 		return false, err
 	}
 	ok, err := s.core.BucketExists(ctx, bucket)
-	return ok, fail(ctx, "look for bucket", bucket, "", err)
+	return ok, s.fail(ctx, "look for bucket", bucket, "", err)
 }

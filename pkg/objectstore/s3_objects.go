@@ -22,6 +22,7 @@ import (
 const bufferedPut = 16 << 20
 
 func (s *s3Store) List(ctx context.Context, bucket, prefix string, o ListOptions) iter.Seq2[Object, error] {
+	ctx = listen(ctx)
 	return func(yield func(Object, error) bool) {
 		if err := checkBucket("list", bucket); err != nil {
 			yield(Object{}, err)
@@ -70,7 +71,7 @@ func (s *s3Store) listing(ctx context.Context, bucket, prefix string, o ListOpti
 		}
 		for i := range s.core.ListObjectsIter(ctx, bucket, opts) {
 			if i.Err != nil {
-				yield(Object{}, fail(ctx, "list", bucket, prefix, i.Err))
+				yield(Object{}, s.fail(ctx, "list", bucket, prefix, i.Err))
 				return
 			}
 			x := Object{Key: i.Key, Size: i.Size, ETag: unquote(i.ETag), ModifiedAt: i.LastModified}
@@ -88,7 +89,7 @@ func (s *s3Store) listing(ctx context.Context, bucket, prefix string, o ListOpti
 		}
 		if err := ctx.Err(); err != nil {
 			// The client's iterator just ends then: a listing that looks complete and is not.
-			yield(Object{}, fail(ctx, "list", bucket, prefix, err))
+			yield(Object{}, s.fail(ctx, "list", bucket, prefix, err))
 			return
 		}
 		flush()
@@ -96,12 +97,13 @@ func (s *s3Store) listing(ctx context.Context, bucket, prefix string, o ListOpti
 }
 
 func (s *s3Store) Head(ctx context.Context, bucket, key string) (Object, error) {
+	ctx = listen(ctx)
 	if err := checkNames("head", bucket, key); err != nil {
 		return Object{}, err
 	}
 	i, err := s.core.StatObject(ctx, bucket, key, minio.StatObjectOptions{})
 	if err != nil {
-		return Object{}, fail(ctx, "head", bucket, key, err)
+		return Object{}, s.fail(ctx, "head", bucket, key, err)
 	}
 	x := Object{Key: key, Size: i.Size, ETag: unquote(i.ETag), ModifiedAt: i.LastModified, Metadata: map[string]string{}}
 	for k, v := range i.UserMetadata {
@@ -111,6 +113,7 @@ func (s *s3Store) Head(ctx context.Context, bucket, key string) (Object, error) 
 }
 
 func (s *s3Store) Get(ctx context.Context, bucket, key string, offset, length int64, ifMatch string) (io.ReadCloser, error) {
+	ctx = listen(ctx)
 	if err := checkNames("get", bucket, key); err != nil {
 		return nil, err
 	}
@@ -134,18 +137,18 @@ func (s *s3Store) Get(ctx context.Context, bucket, key string, offset, length in
 	}
 	rc, info, header, err := s.core.GetObject(ctx, bucket, key, o)
 	if err != nil {
-		return nil, fail(ctx, "get", bucket, key, err)
+		return nil, s.fail(ctx, "get", bucket, key, err)
 	}
 	if ranged && !strings.HasPrefix(header.Get("Content-Range"), "bytes "+strconv.FormatInt(offset, 10)+"-") {
 		return nil, errors.Join(
-			fail(ctx, "get", bucket, key, fmt.Errorf("the store sent %q when asked for %s", header.Get("Content-Range"), o.Header().Get("Range"))),
+			invalid("get", bucket, key, fmt.Sprintf("the store sent %q when asked for %s", header.Get("Content-Range"), o.Header().Get("Range"))),
 			rc.Close())
 	}
 	want := info.Size
 	if length > 0 {
 		want = length
 	}
-	return &body{rc: rc, left: want, fail: func(err error) error { return fail(ctx, "get", bucket, key, err) }}, nil
+	return &body{rc: rc, left: want, etag: unquote(info.ETag), fail: func(err error) error { return s.fail(ctx, "get", bucket, key, err) }}, nil
 }
 
 // getNothing answers a Get of no bytes, which a Range header cannot say.
@@ -164,6 +167,7 @@ func (s *s3Store) getNothing(ctx context.Context, bucket, key, ifMatch string) (
 type body struct {
 	rc   io.ReadCloser
 	left int64
+	etag string
 	fail func(error) error
 }
 
@@ -173,8 +177,8 @@ func (b *body) Read(p []byte) (int, error) {
 	switch {
 	case err == nil, err == io.EOF && b.left <= 0:
 		return n, err
-	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
-		return n, io.ErrUnexpectedEOF
+	case err == io.EOF:
+		return n, io.ErrUnexpectedEOF // the object is shorter
 	}
 	return n, b.fail(err)
 }
@@ -182,6 +186,7 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Close() error { return b.rc.Close() }
 
 func (s *s3Store) Put(ctx context.Context, bucket, key string, r io.Reader, size int64, o PutOptions) (Object, error) {
+	ctx = listen(ctx)
 	if err := checkNames("put", bucket, key); err != nil {
 		return Object{}, err
 	}
@@ -203,7 +208,7 @@ func (s *s3Store) Put(ctx context.Context, bucket, key string, r io.Reader, size
 	}
 	info, err := s.core.PutObject(ctx, bucket, key, r, size, "", sum, opts)
 	if err != nil {
-		return Object{}, fail(ctx, "put", bucket, key, err)
+		return Object{}, s.fail(ctx, "put", bucket, key, err)
 	}
 	return Object{Key: key, Size: size, ETag: unquote(info.ETag), ModifiedAt: info.LastModified}, nil
 }
@@ -220,6 +225,7 @@ func (s *s3Store) checksum(data []byte) string {
 }
 
 func (s *s3Store) Delete(ctx context.Context, bucket string, keys ...string) error {
+	ctx = listen(ctx)
 	for _, key := range keys {
 		if err := checkNames("delete", bucket, key); err != nil {
 			return err
@@ -229,7 +235,7 @@ func (s *s3Store) Delete(ctx context.Context, bucket string, keys ...string) err
 	case 0:
 		return nil
 	case 1:
-		return absent(fail(ctx, "delete", bucket, keys[0], s.core.RemoveObject(ctx, bucket, keys[0], minio.RemoveObjectOptions{})))
+		return absent(s.fail(ctx, "delete", bucket, keys[0], s.core.RemoveObject(ctx, bucket, keys[0], minio.RemoveObjectOptions{})))
 	}
 	results, err := s.core.RemoveObjectsWithIter(ctx, bucket, func(yield func(minio.ObjectInfo) bool) {
 		for _, key := range keys {
@@ -239,16 +245,16 @@ func (s *s3Store) Delete(ctx context.Context, bucket string, keys ...string) err
 		}
 	}, minio.RemoveObjectsOptions{})
 	if err != nil {
-		return fail(ctx, "delete", bucket, keys[0], err)
+		return s.fail(ctx, "delete", bucket, keys[0], err)
 	}
 	var first error
 	for r := range results {
-		if err := absent(fail(ctx, "delete", bucket, r.ObjectName, r.Err)); err != nil && first == nil {
+		if err := absent(s.fail(ctx, "delete", bucket, r.ObjectName, r.Err)); err != nil && first == nil {
 			first = err
 		}
 	}
 	if first == nil && ctx.Err() != nil {
-		first = fail(ctx, "delete", bucket, keys[0], ctx.Err())
+		first = s.fail(ctx, "delete", bucket, keys[0], ctx.Err())
 	}
 	return first
 }

@@ -22,7 +22,7 @@ func (s *s3Store) PresignGet(ctx context.Context, bucket, key string, ttl time.D
 	}
 	u, err := s.core.PresignedGetObject(ctx, bucket, key, ttl, nil)
 	if err != nil {
-		return "", fail(ctx, "presign", bucket, key, err)
+		return "", s.fail(ctx, "presign", bucket, key, err)
 	}
 	return u.String(), nil
 }

@@ -9,14 +9,16 @@ import (
 )
 
 func (s *s3Store) CreateUpload(ctx context.Context, bucket, key string, metadata map[string]string) (string, error) {
+	ctx = listen(ctx)
 	if err := checkNames("create upload", bucket, key); err != nil {
 		return "", err
 	}
 	id, err := s.core.NewMultipartUpload(ctx, bucket, key, minio.PutObjectOptions{UserMetadata: metadata})
-	return id, fail(ctx, "create upload", bucket, key, err)
+	return id, s.fail(ctx, "create upload", bucket, key, err)
 }
 
 func (s *s3Store) UploadPart(ctx context.Context, bucket, key, id string, number int, data []byte) (Part, error) {
+	ctx = listen(ctx)
 	if err := checkUpload("upload part", bucket, key, id); err != nil {
 		return Part{}, err
 	}
@@ -26,7 +28,7 @@ func (s *s3Store) UploadPart(ctx context.Context, bucket, key, id string, number
 	p, err := s.core.PutObjectPart(ctx, bucket, key, id, number, bytes.NewReader(data), int64(len(data)),
 		minio.PutObjectPartOptions{Sha256Hex: s.checksum(data), DisableContentSha256: true})
 	if err != nil {
-		return Part{}, fail(ctx, "upload part", bucket, key, err)
+		return Part{}, s.fail(ctx, "upload part", bucket, key, err)
 	}
 	return Part{Number: number, Size: int64(len(data)), ETag: unquote(p.ETag)}, nil
 }
@@ -35,6 +37,7 @@ func (s *s3Store) UploadPart(ctx context.Context, bucket, key, id string, number
 const maxParts = 10_000
 
 func (s *s3Store) ListParts(ctx context.Context, bucket, key, id string) ([]Part, error) {
+	ctx = listen(ctx)
 	if err := checkUpload("list parts", bucket, key, id); err != nil {
 		return nil, err
 	}
@@ -42,7 +45,7 @@ func (s *s3Store) ListParts(ctx context.Context, bucket, key, id string) ([]Part
 	for marker := 0; ; {
 		page, err := s.core.ListObjectParts(ctx, bucket, key, id, marker, 1000)
 		if err != nil {
-			return nil, fail(ctx, "list parts", bucket, key, err)
+			return nil, s.fail(ctx, "list parts", bucket, key, err)
 		}
 		for _, p := range page.ObjectParts {
 			parts = append(parts, Part{Number: p.PartNumber, Size: p.Size, ETag: unquote(p.ETag)})
@@ -51,13 +54,14 @@ func (s *s3Store) ListParts(ctx context.Context, bucket, key, id string) ([]Part
 			return parts, nil
 		}
 		if page.NextPartNumberMarker <= marker {
-			return nil, fail(ctx, "list parts", bucket, key, fmt.Errorf("the listing does not go on after part %d", marker))
+			return nil, s.fail(ctx, "list parts", bucket, key, fmt.Errorf("the listing does not go on after part %d", marker))
 		}
 		marker = page.NextPartNumberMarker
 	}
 }
 
 func (s *s3Store) CompleteUpload(ctx context.Context, bucket, key, id string, parts []Part) (string, error) {
+	ctx = listen(ctx)
 	if err := checkUpload("complete upload", bucket, key, id); err != nil {
 		return "", err
 	}
@@ -69,17 +73,19 @@ func (s *s3Store) CompleteUpload(ctx context.Context, bucket, key, id string, pa
 		list[i] = minio.CompletePart{PartNumber: p.Number, ETag: p.ETag}
 	}
 	info, err := s.core.CompleteMultipartUpload(ctx, bucket, key, id, list, minio.PutObjectOptions{})
-	return unquote(info.ETag), fail(ctx, "complete upload", bucket, key, err)
+	return unquote(info.ETag), s.fail(ctx, "complete upload", bucket, key, err)
 }
 
 func (s *s3Store) AbortUpload(ctx context.Context, bucket, key, id string) error {
+	ctx = listen(ctx)
 	if err := checkUpload("abort upload", bucket, key, id); err != nil {
 		return err
 	}
-	return fail(ctx, "abort upload", bucket, key, s.core.AbortMultipartUpload(ctx, bucket, key, id))
+	return s.fail(ctx, "abort upload", bucket, key, s.core.AbortMultipartUpload(ctx, bucket, key, id))
 }
 
 func (s *s3Store) ListUploads(ctx context.Context, bucket, key string) ([]Upload, error) {
+	ctx = listen(ctx)
 	if err := checkNames("list uploads", bucket, key); err != nil {
 		return nil, err
 	}
@@ -87,7 +93,7 @@ func (s *s3Store) ListUploads(ctx context.Context, bucket, key string) ([]Upload
 	for keyMarker, idMarker := "", ""; ; {
 		page, err := s.core.ListMultipartUploads(ctx, bucket, key, keyMarker, idMarker, "", 1000)
 		if err != nil {
-			return nil, fail(ctx, "list uploads", bucket, key, err)
+			return nil, s.fail(ctx, "list uploads", bucket, key, err)
 		}
 		for _, u := range page.Uploads {
 			if u.Key == key {
@@ -98,7 +104,7 @@ func (s *s3Store) ListUploads(ctx context.Context, bucket, key string) ([]Upload
 			return out, nil
 		}
 		if page.NextKeyMarker == keyMarker && page.NextUploadIDMarker == idMarker {
-			return nil, fail(ctx, "list uploads", bucket, key, fmt.Errorf("the listing does not go on after upload %s", idMarker))
+			return nil, s.fail(ctx, "list uploads", bucket, key, fmt.Errorf("the listing does not go on after upload %s", idMarker))
 		}
 		keyMarker, idMarker = page.NextKeyMarker, page.NextUploadIDMarker
 	}

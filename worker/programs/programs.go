@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"millrace/jobs/input"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
 )
@@ -97,13 +96,7 @@ func (c *Cache) Get(ctx context.Context, from Source, prefix objectstore.URL, f 
 	mine := &fetch{done: make(chan struct{})}
 	c.fetches[f.Sha256] = mine
 	c.mu.Unlock()
-	var outage input.Outage // of the store, which fails no attempt unless it lasts
-	for {
-		mine.err = c.fetch(ctx, from, prefix, f, path)
-		if mine.err == nil || !outage.Again(ctx, mine.err) {
-			break
-		}
-	}
+	mine.err = c.fetch(ctx, from, prefix, f, path)
 	mine.ended = mine.err != nil && ctx.Err() != nil // the error is whatever cause the end has
 	c.mu.Lock()
 	delete(c.fetches, f.Sha256)

@@ -96,7 +96,8 @@ type Job struct {
 	OutputRecords  int64                       `json:"outputRecords"`
 	OutputBytes    int64                       `json:"outputBytes"`
 	Parts          int64                       `json:"parts"`
-	Notes          []string                    `json:"notes"`
+	StoreRetries   int64                       `json:"storeRetries"`   // requests to the object store that were repeated
+	StoreTrouble   string                      `json:"storeTrouble"`   // what the last one was repeated for
 	Plan           *Plan                       `json:"plan,omitempty"` // of a dry run alone
 }
 
@@ -111,8 +112,8 @@ func OfJob(j *api.Job) Job {
 		Attempts:      Attempts{j.GetAttemptsFailed(), j.GetAttemptsKilled(), j.GetAttemptsLost(), j.GetAttemptsSpeculative()},
 		Progress:      Progress{j.GetBytesDone(), j.GetBytesTotal(), j.GetBytesPerSecond(), j.GetEtaMs()},
 		Counters:      Counters(j.GetCounters()),
-		Notes:         append([]string{}, j.GetNotes()...),
 		OutputRecords: j.GetOutputRecords(), OutputBytes: j.GetOutputBytes(), Parts: j.GetParts(),
+		StoreRetries: j.GetStoreRetries(), StoreTrouble: j.GetStoreTrouble(),
 	}
 	if !v.StartedAt.IsZero() {
 		FillCounters(v.Counters)
@@ -134,7 +135,7 @@ func OfFailure(f *api.JobFailure) *Failure {
 var engineCounters = [...]string{
 	"mapInputRecords", "mapInputBytes", "mapOutputRecords", "mapOutputBytes", "combineInputRecords", "combineOutputRecords",
 	"segmentRecords", "segmentBytes", "fetchedRecords", "spilledRecords", "reduceInputGroups", "reduceInputRecords",
-	"reduceOutputRecords", "outputBytes", "slotMs", "cpuMs",
+	"reduceOutputRecords", "outputBytes", "slotMs", "cpuMs", "storeRetries",
 }
 
 // FillCounters adds, as 0, the engine's counters that nothing has counted: who
