@@ -49,7 +49,8 @@ bench: build ## latency and throughput, measured in one run
 	MILLRACE_BIN=$(CURDIR)/bin/millrace go test -tags cluster -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m ./cmd/clustertest/
 	go test -run '^$$' -bench . -benchtime 1s ./pkg/record/ ./jobs/... ./master/scheduler/
 
-nightly: test ## the long forms: every fuzz target for five minutes
+nightly: test ## the long forms: every kind of commit struck, every fuzz target for five minutes
+	MILLRACE_NIGHTLY=1 $(MAKE) test-cluster
 	.ci/fuzz 5m
 
 fuzz: ## every fuzz target for ten seconds

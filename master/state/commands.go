@@ -201,6 +201,8 @@ type CancelJob struct {
 type EndJob struct {
 	Job string    `json:"job"`
 	At  time.Time `json:"at"`
+	// Left says what of the job stays in the store, and why; "" = nothing. It joins the reason.
+	Left string `json:"left,omitempty"`
 
 	Retries StoreRetries `json:"retries,omitzero"`
 }

@@ -131,6 +131,9 @@ func (t *txn) endJob(c EndJob) (*Job, error) {
 		return nil, fmt.Errorf("job %s is neither failing nor being cancelled: %w", j.ID, ErrNotReady)
 	}
 	j.State, j.Ending, j.EndedAt = j.Ending, "", c.At
+	if c.Left != "" {
+		j.Reason = strings.TrimPrefix(j.Reason+"; "+c.Left, "; ")
+	}
 	return j, t.closeJob(j, c.Retries)
 }
 

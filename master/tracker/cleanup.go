@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -53,14 +54,29 @@ func (t *Tracker) wind(j *job) {
 				}
 				j.log.Warn("the object store could not be cleaned up after the job", zap.Error(err))
 			}
-			t.endJob(j)
+			t.endJob(j, leftBehind(err))
 		}
 	})
 }
 
-func (t *Tracker) endJob(j *job) {
+// leftBehind says for people what a clean-up could not remove.
+func leftBehind(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if len(text) > maxLeft {
+		text = strings.ToValidUTF8(text[:maxLeft], "") + "…"
+	}
+	return "the store did not let it be cleaned up: " + text
+}
+
+// maxLeft bounds what an entry of the log says of it, in bytes.
+const maxLeft = 1 << 10
+
+func (t *Tracker) endJob(j *job, left string) {
 	j.busy = "end"
-	t.propose(j.id, state.EndJob{Job: j.id, At: t.cfg.Now(), Retries: j.ownRetries()}, func(_ any, err error) {
+	t.propose(j.id, state.EndJob{Job: j.id, At: t.cfg.Now(), Left: left, Retries: j.ownRetries()}, func(_ any, err error) {
 		j.busy = ""
 		if err != nil {
 			j.log.Warn("end refused", zap.Error(err))

@@ -214,10 +214,12 @@ func (t *Tracker) each(ctx context.Context, n int, f func(ctx context.Context, i
 	return g.Wait()
 }
 
-// gather calls f for 0 … n-1, some at once, goes on after errors and joins them.
+// gather calls f for 0 … n-1, some at once, goes on after errors and joins the first few.
 func (t *Tracker) gather(n int, f func(i int) error) error {
+	const few = 4
 	var mu sync.Mutex
 	var all []error
+	more := 0
 	var g errgroup.Group
 	g.SetLimit(t.cfg.Parallel)
 	for i := range n {
@@ -225,13 +227,18 @@ func (t *Tracker) gather(n int, f func(i int) error) error {
 			if err := f(i); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				if len(all) < 8 {
+				if len(all) < few {
 					all = append(all, err)
+				} else {
+					more++
 				}
 			}
 			return nil
 		})
 	}
 	_ = g.Wait() // f's errors are in all
+	if more > 0 {
+		all = append(all, fmt.Errorf("and %d more", more))
+	}
 	return errors.Join(all...)
 }

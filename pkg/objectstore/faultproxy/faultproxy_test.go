@@ -90,6 +90,9 @@ func TestRequestsAreNamed(t *testing.T) {
 	require.Equal(t, "u+", last.UploadID)
 	require.Equal(t, 3, last.Part)
 	require.Equal(t, 18, last.N)
+	_, _, err = do(t, "GET", p.URL+"/buck/?list-type=2&prefix=a%2Fb", "")
+	require.NoError(t, err)
+	require.Equal(t, "a/b", last.Prefix)
 }
 
 func TestWhatPassesIsNotChanged(t *testing.T) {

@@ -36,6 +36,7 @@ type Request struct {
 	N           int // from 1, in the order they came
 	Op          Op
 	Bucket, Key string
+	Prefix      string // of List and ListUploads
 	UploadID    string
 	Part        int // of UploadPart
 	Header      http.Header
@@ -49,7 +50,7 @@ func parse(r *http.Request) Request {
 	part, _ := strconv.Atoi(q.Get("partNumber")) // 0: there is none
 	return Request{
 		Op: opOf(r.Method, bucket, key, q), Bucket: unescape(bucket), Key: unescape(key),
-		UploadID: q.Get("uploadId"), Part: part, Header: r.Header.Clone(),
+		Prefix: q.Get("prefix"), UploadID: q.Get("uploadId"), Part: part, Header: r.Header.Clone(),
 	}
 }
 

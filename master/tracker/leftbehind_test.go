@@ -1,0 +1,50 @@
+package tracker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/master/state"
+	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
+)
+
+// What the store does not let a failed job remove is named in its reason.
+func TestWhatIsLeftBehindIsNamed(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.join("i-a", state.RoleCore, 2).play = func(l *api.Lease) *api.Failure {
+			if isMap(l) {
+				return program("exit status 3")
+			}
+			return nil
+		}
+		w.mem.Fault = func(op, bucket, key string) error {
+			if op == "AbortUpload" {
+				return &objectstore.Error{Op: "abort upload", URL: "s3://" + bucket + "/" + key, Kind: objectstore.ErrDenied}
+			}
+			return nil
+		}
+		w.lead()
+		w.submit(1, 2, nil)
+		j := w.await()
+		require.Equal(t, state.JobFailed, j.State)
+		require.True(t, strings.HasPrefix(j.Reason, "task m-00000 failed 4 times: exit status 3; the store did not let it be cleaned up: "), j.Reason)
+		for _, part := range []string{"part-r-00000", "part-r-00001"} {
+			require.Contains(t, j.Reason, "abort upload s3://data/out/"+part+": access denied")
+		}
+	})
+}
+
+// A name for each of a hundred thousand would not fit into an entry of the log.
+func TestWhatIsLeftBehindIsBounded(t *testing.T) {
+	require.Empty(t, leftBehind(nil))
+	tr := &Tracker{cfg: Config{Parallel: 4}}
+	err := tr.gather(100, func(i int) error { return fmt.Errorf("delete s3://data/%d", i) })
+	require.ErrorContains(t, err, "and 96 more")
+	require.NotContains(t, leftBehind(err), "\n")
+	require.LessOrEqual(t, len(leftBehind(errors.New(strings.Repeat("ü", 5000)))), maxLeft+64)
+}
