@@ -14,6 +14,7 @@ import (
 	"millrace/jobs/local"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/pace"
 )
 
 // runLocal runs the whole job in this one process.
@@ -69,11 +70,13 @@ func (c *call) runInProcess(ctx context.Context, spec *api.JobSpec, ship *shippe
 	started := time.Now()
 	job := localJob(spec, started)
 	progress := c.newJobProgress()
+	var meter pace.Meter
 	conf.Progress = func(p local.Progress) {
+		meter.Add(time.Now(), p.BytesDone, p.BytesTotal)
 		now := job
 		now.Maps = view.Tasks{Total: int64(p.Maps), Completed: int64(p.MapsDone)}
 		now.Reduces = view.Tasks{Total: int64(p.Reduces), Completed: int64(p.ReducesDone)}
-		now.Progress = view.Progress{BytesDone: p.BytesDone, BytesTotal: p.BytesTotal, BytesPerSecond: int64(float64(p.BytesDone) / max(time.Since(started).Seconds(), 1e-3))}
+		now.Progress = view.Progress{BytesDone: p.BytesDone, BytesTotal: p.BytesTotal, BytesPerSecond: int64(meter.Rate()), EtaMs: leftOf(&meter).Milliseconds()}
 		progress.update(now)
 	}
 	result, err := local.Run(ctx, conf)

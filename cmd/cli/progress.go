@@ -4,16 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/cwriter"
-	"github.com/vbauerster/mpb/v8/decor"
-
+	"millrace/cmd/cli/screen"
 	"millrace/cmd/cli/view"
+	"millrace/pkg/pace"
 )
 
 // quiet ends a command without a word when the reader of its output has gone away.
@@ -32,43 +31,39 @@ func (a *app) showBytes(what string, total int64, done *atomic.Int64) (stop func
 	if !a.isTerminal(a.env.Stderr) || a.json || total < 1<<20 {
 		return func() {}
 	}
-	p := mpb.New(barsOn(a.env.Stderr, 40)...)
-	bar := p.AddBar(total, mpb.PrependDecorators(decor.Name(what+" ")),
-		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f"), decor.AverageSpeed(decor.SizeB1000(0), "  % .1f")), mpb.BarRemoveOnComplete())
-	quit, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				bar.SetCurrent(done.Load())
-			case <-quit:
-				return
-			}
-		}
-	}()
-	return func() {
-		close(quit)
-		<-ended
-		bar.Abort(true)
-		p.Wait()
-	}
+	var meter pace.Meter
+	b := screen.Open(a.env.Stderr, func(width int) []string {
+		n := done.Load()
+		meter.Add(time.Now(), n, total)
+		return []string{barLine(width, what, float64(n)/float64(total), fmt.Sprintf("%s / %s%s", formatSize(n), formatSize(total), speed(int64(meter.Rate()), leftOf(&meter))))}
+	})
+	return b.Close
 }
 
-// unsizedWidth is what bars and their text have on a terminal that does not know its size.
-const unsizedWidth = 79
+func leftOf(m *pace.Meter) time.Duration {
+	left, _ := m.Left()
+	return left
+}
 
-// barsOn is where bars are written, and how wide one is at most. A terminal that reports 0 by 0 (a serial line,
-// some containers) would be shown nothing: hidden behind a plain writer it is taken to have 80 columns.
-func barsOn(w io.Writer, width int) []mpb.ContainerOption {
-	if f, ok := w.(*os.File); ok {
-		if columns, _, err := cwriter.GetSize(int(f.Fd())); err != nil || columns == 0 {
-			w, width = struct{ io.Writer }{w}, unsizedWidth
-		}
+// barLine is a bar with words on both sides. When there is not room for all, the bar goes first.
+func barLine(width int, name string, part float64, detail string) string {
+	room := min(30, width-len(name)-len(detail)-2)
+	if room < 5 {
+		return name + " " + detail
 	}
-	return []mpb.ContainerOption{mpb.WithOutput(w), mpb.WithWidth(width), mpb.WithAutoRefresh()}
+	return name + " " + screen.Bar(room, part) + " " + detail
+}
+
+// speed is a rate and the time left, as far as they are known.
+func speed(perSecond int64, left time.Duration) string {
+	if perSecond <= 0 {
+		return ""
+	}
+	s := "  " + formatRate(perSecond)
+	if left > 0 {
+		s += "  " + formatLeft(left) + " left"
+	}
+	return s
 }
 
 // jobProgress shows how a job gets on.
@@ -82,7 +77,7 @@ func (a *app) newJobProgress() jobProgress {
 	case a.json && !a.isTerminal(a.env.Stderr):
 		return noProgress{}
 	case a.isTerminal(a.env.Stderr):
-		return newBars(a.env.Stderr)
+		return newBars(a.env.Stderr, time.Now)
 	}
 	return &lines{w: a.env.Stderr}
 }
@@ -133,59 +128,75 @@ func counts(j view.Job) string {
 	if j.Reduces.Total > 0 {
 		s += fmt.Sprintf("  reduces %d of %d done, %d running, %d queued", j.Reduces.Completed, j.Reduces.Total, j.Reduces.Running, j.Reduces.Pending)
 	}
-	if j.Progress.BytesPerSecond > 0 && j.State == "RUNNING" {
-		s += "  " + formatRate(j.Progress.BytesPerSecond)
+	if j.State == "RUNNING" {
+		s += speed(j.Progress.BytesPerSecond, time.Duration(j.Progress.EtaMs)*time.Millisecond)
 	}
 	return s
 }
 
-// bars are for a terminal: one for maps, one for reduces.
+// bars are for a terminal: a line for maps, one for reduces.
 type bars struct {
-	p             *mpb.Progress
-	maps, reduces *mpb.Bar
-	last          atomic.Pointer[view.Job]
+	block *screen.Block
+	now   func() time.Time
+
+	mu    sync.Mutex
+	last  view.Job
+	moved time.Time // when last changed
 }
 
-func newBars(w io.Writer) *bars {
-	b := &bars{p: mpb.New(append(barsOn(w, 30), mpb.WithRefreshRate(100*time.Millisecond))...)}
-	b.last.Store(&view.Job{})
-	text := func(f func(view.Job) string) decor.Decorator {
-		return decor.Any(func(decor.Statistics) string { return f(*b.last.Load()) })
-	}
-	detail := func(pick func(view.Job) view.Tasks, rate bool) decor.Decorator {
-		return text(func(j view.Job) string {
-			t := pick(j)
-			s := fmt.Sprintf(" %d/%d  %d running, %d queued", t.Completed, t.Total, t.Running, t.Pending)
-			if rate && j.Attempts.Failed > 0 {
-				s += "  " + plural(int(j.Attempts.Failed), "attempt") + " failed"
-			}
-			if rate && j.Progress.BytesPerSecond > 0 {
-				s += "  " + formatRate(j.Progress.BytesPerSecond)
-			}
-			return s
-		})
-	}
-	mapsOf := func(j view.Job) view.Tasks { return j.Maps }
-	reducesOf := func(j view.Job) view.Tasks { return j.Reduces }
-	b.maps = b.p.AddBar(1, mpb.PrependDecorators(decor.Name("map    ")), mpb.AppendDecorators(detail(mapsOf, true)))
-	b.reduces = b.p.AddBar(1, mpb.PrependDecorators(decor.Name("reduce ")), mpb.AppendDecorators(detail(reducesOf, false)))
+func newBars(w io.Writer, now func() time.Time) *bars {
+	b := &bars{now: now, moved: now()}
+	b.block = screen.Open(w, b.draw)
 	return b
 }
 
-func (b *bars) update(j view.Job) {
-	b.last.Store(&j)
-	set := func(bar *mpb.Bar, t view.Tasks) {
+// stillAfter is how long nothing may have changed before that is said.
+const stillAfter = 10 * time.Second
+
+func (b *bars) draw(width int) []string {
+	b.mu.Lock()
+	j, still := b.last, b.now().Sub(b.moved)
+	b.mu.Unlock()
+	line := func(name string, t view.Tasks, more string) string {
+		part := 0.0
 		if t.Total > 0 {
-			bar.SetTotal(t.Total, false)
-			bar.SetCurrent(t.Completed)
+			part = float64(t.Completed) / float64(t.Total)
 		}
+		return barLine(width, name, part, fmt.Sprintf("%d/%d  %d running, %d queued%s", t.Completed, t.Total, t.Running, t.Pending, more))
 	}
-	set(b.maps, j.Maps)
-	set(b.reduces, j.Reduces)
+	more := ""
+	if j.Attempts.Failed > 0 {
+		more = "  " + plural(int(j.Attempts.Failed), "attempt") + " failed"
+	}
+	if still < stillAfter {
+		more += speed(j.Progress.BytesPerSecond, time.Duration(j.Progress.EtaMs)*time.Millisecond)
+	} else {
+		more += "  nothing new for " + formatLeft(still)
+	}
+	lines := []string{line("map   ", j.Maps, more)}
+	if j.Reduces.Total > 0 || j.Maps.Total == 0 {
+		lines = append(lines, line("reduce", j.Reduces, ""))
+	}
+	if j.Reason != "" && !ended(j.State) { // such as: the object store does not answer
+		lines = append(lines, asciiOnly(j.Reason))
+	}
+	return lines
 }
 
-func (b *bars) close() {
-	b.maps.Abort(true)
-	b.reduces.Abort(true)
-	b.p.Wait()
+// asciiOnly keeps to characters of one column each.
+func asciiOnly(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
 }
+
+func (b *bars) update(j view.Job) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last, b.moved = j, b.now()
+}
+
+func (b *bars) close() { b.block.Close() }

@@ -48,9 +48,32 @@ func TestWithJSONProgressInAPipeSaysNothing(t *testing.T) {
 
 func TestBarsEndWithoutAJob(t *testing.T) {
 	var b bytes.Buffer
-	p := newBars(&b)
+	p := newBars(&b, time.Now)
 	p.update(view.Job{Maps: view.Tasks{Total: 2, Completed: 1}})
 	p.close() // returns
+}
+
+func TestWhatBarsSay(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	b := &bars{now: func() time.Time { return now }}
+	j := view.Job{State: "RUNNING", Maps: view.Tasks{Total: 10, Completed: 5, Running: 2, Pending: 3}, Reduces: view.Tasks{Total: 2, Pending: 2},
+		Progress: view.Progress{BytesPerSecond: 12_300_000, EtaMs: 83_000}, Attempts: view.Attempts{Failed: 1}}
+	b.update(j)
+	require.Equal(t, []string{
+		"map    [=========>----------] 5/10  2 running, 3 queued  1 attempt failed  12.3 MB/s  1m25s left",
+		"reduce [----------------------------] 0/2  0 running, 2 queued"}, b.draw(96))
+	require.Equal(t, "map    5/10  2 running, 3 queued", strings.SplitN(b.draw(20)[0], "  1 attempt", 2)[0], "the bar goes first")
+	now = now.Add(75 * time.Second)
+	require.Contains(t, b.draw(120)[0], "1 attempt failed  nothing new for 1m15s", "a stall shows, and no rate that is over")
+	j.Reason, j.Reduces = "the store doesn’t answer\x1b[2J", view.Tasks{}
+	b.update(j)
+	require.Equal(t, "the store doesn?t answer?[2J", b.draw(120)[1])
+}
+
+func TestTimeLeftComesInSteps(t *testing.T) {
+	for d, want := range map[time.Duration]string{0: "1s", 8400 * time.Millisecond: "8s", 83 * time.Second: "1m25s", 754 * time.Second: "13m", 2*time.Hour + 14*time.Minute: "2h10m", 72 * time.Hour: "3d"} {
+		require.Equal(t, want, formatLeft(d))
+	}
 }
 
 func TestAReaderThatGoesAwayIsNoError(t *testing.T) {

@@ -213,7 +213,10 @@ func (c *checked) Write(p []byte) (int, error) {
 // isTerminal says whether w is one that understands control codes.
 func (a *app) isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok || a.env.Getenv("TERM") == "dumb" || a.env.Getenv("TERM") == "" {
+	if term := a.env.Getenv("TERM"); !ok || term == "dumb" || term == "" {
+		return false
+	}
+	if ci := a.env.Getenv("CI"); ci != "" && ci != "false" && ci != "0" { // its terminal is a log file
 		return false
 	}
 	st, err := f.Stat()

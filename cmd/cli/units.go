@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -43,6 +44,23 @@ func formatDuration(d time.Duration) string {
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
 	return d.Round(time.Second).String()
+}
+
+// formatLeft writes how long something will take, in steps that an estimate deserves: 8s, 1m20s, 2h10m.
+func formatLeft(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "1s"
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < 10*time.Minute:
+		return d.Round(5 * time.Second).String()
+	case d < time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(10*time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%dd", int(d.Round(24*time.Hour).Hours()/24))
 }
 
 // formatAge writes how long ago something was: 12s, 5m, 3h, 2d.

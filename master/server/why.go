@@ -198,7 +198,7 @@ func (f *facts) work() string {
 		s += fmt.Sprintf("; reduces: %d of %d done, %d running", j.ReducesDone, j.Reduces, f.live.Reduces.Running)
 	}
 	if f.live.ETA > 0 {
-		s += "; about " + forHow(f.live.ETA) + " to go in this phase"
+		s += "; about " + forHow(f.live.ETA) + " to go"
 	}
 	return s
 }

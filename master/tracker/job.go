@@ -13,6 +13,7 @@ import (
 	"millrace/master/state"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/pace"
 )
 
 // job is an open job as the leader knows it: its record, and what is not logged.
@@ -58,7 +59,7 @@ type job struct {
 	held    []func()     // reports that wait for the plan
 	news    map[int]bool // maps whose place changed since it was last told
 
-	mapRate, reduceRate meter
+	pace pace.Meter
 }
 
 // task is a map or a reduce, as of the log, with its attempt.

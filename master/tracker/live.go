@@ -17,8 +17,8 @@ type Live struct {
 	Reduces  LiveTasks
 	// BytesDone is input bytes passed by completed and by running maps.
 	BytesDone      int64
-	BytesPerSecond int64         // of input while maps run, then of map output; smoothed
-	ETA            time.Duration // of the present phase; 0 = not known
+	BytesPerSecond int64         // of input that maps pass, and of map output that reduces pass; smoothed
+	ETA            time.Duration // until the last reduce is done; 0 = not known
 	Attempts       []LiveAttempt
 	// StoreRetries is the requests that were repeated by the leader and by attempts that
 	// run or have won; StoreTrouble says what one was last repeated for.
@@ -118,23 +118,31 @@ func (j *job) overlay(now time.Time) Live {
 			ID: a.id, Task: a.task.id, Node: a.node, Started: a.started, StartedAt: a.from, MovedAt: a.moved, BytesDone: a.bytes, RecordsDone: a.records,
 		})
 	}
-	mapped, reduced := j.progress()
-	l.BytesDone = mapped
-	if j.rec.MapsDone < j.rec.Maps {
-		l.BytesPerSecond = int64(j.mapRate.rate(now))
-		l.ETA = eta(j.rec.BytesTotal-mapped, l.BytesPerSecond)
-	} else {
-		l.BytesPerSecond = int64(j.reduceRate.rate(now))
-		l.ETA = eta(j.rec.MapLedger.Bytes-reduced, l.BytesPerSecond)
+	l.BytesDone, _ = j.progress()
+	seen := j.pace // as it would be now: looking changes nothing
+	seen.Add(now, j.passed(), j.work())
+	l.BytesPerSecond = int64(seen.Rate())
+	if left, known := seen.Left(); known {
+		l.ETA = left
 	}
 	return l
 }
 
-func eta(left, perSecond int64) time.Duration {
-	if left <= 0 || perSecond <= 0 {
-		return 0
+// passed is what a job's pace is measured in: bytes of input that maps have passed, and of segments that reduces have.
+func (j *job) passed() int64 {
+	mapped, reduced := j.progress()
+	return mapped + reduced
+}
+
+// work is what passed will be in the end. What the maps will write is taken from what they have written.
+func (j *job) work() int64 {
+	segments := j.rec.MapLedger.Bytes
+	if j.rec.MapOnly() {
+		segments = 0
+	} else if done := j.rec.BytesDone; done > 0 && done < j.rec.BytesTotal {
+		segments = int64(float64(segments) * float64(j.rec.BytesTotal) / float64(done))
 	}
-	return time.Duration(float64(left) / float64(perSecond) * float64(time.Second))
+	return j.rec.BytesTotal + segments
 }
 
 // progress is the bytes passed by maps and by reduces, running ones included.
@@ -152,44 +160,8 @@ func (j *job) progress() (mapped, reduced int64) {
 	return mapped, reduced
 }
 
-// observe takes a sample for the job's rates.
-func (j *job) observe(now time.Time) {
-	mapped, reduced := j.progress()
-	j.mapRate.add(now, mapped)
-	j.reduceRate.add(now, reduced)
-}
-
-// meter smooths a rate: the average over the last seconds, so that the end of
-// a task, which counts at once, does not make it jump.
-type meter struct {
-	samples []sample
-}
-
-type sample struct {
-	at    time.Time
-	bytes int64
-}
-
-const meterWindow = 5 * time.Second
-
-func (m *meter) add(now time.Time, bytes int64) {
-	if n := len(m.samples); n > 0 && now.Sub(m.samples[n-1].at) < 100*time.Millisecond {
-		return
-	}
-	m.samples = append(m.samples, sample{now, bytes})
-	for len(m.samples) > 2 && now.Sub(m.samples[0].at) > meterWindow {
-		m.samples = m.samples[1:]
-	}
-}
-
-// rate is in bytes per second; 0 when nothing was heard for a while.
-func (m *meter) rate(now time.Time) float64 {
-	if len(m.samples) < 2 || now.Sub(m.samples[len(m.samples)-1].at) > 2*meterWindow {
-		return 0
-	}
-	first, last := m.samples[0], m.samples[len(m.samples)-1]
-	return max(0, float64(last.bytes-first.bytes)/last.at.Sub(first.at).Seconds())
-}
+// observe takes a sample for the job's pace.
+func (j *job) observe(now time.Time) { j.pace.Add(now, j.passed(), j.work()) }
 
 // changes wakes those who watch a job.
 type changes struct {
