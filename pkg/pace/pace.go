@@ -59,7 +59,7 @@ func (m *Meter) estimate(passed time.Duration, left int64) {
 	case rate <= 0:
 		return
 	}
-	target := time.Duration(min(float64(left)/rate, (100 * 24 * time.Hour).Seconds()) * float64(time.Second))
+	target := time.Duration(min(float64(left)/rate, (100*24*time.Hour).Seconds()) * float64(time.Second))
 	if !m.known {
 		m.left, m.known = target, true
 		return
