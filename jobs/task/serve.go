@@ -272,6 +272,7 @@ func (s *session) attempt(ctx context.Context, c Config) *api.AttemptResult {
 	result := Run(ctx, c)
 	if n := s.retried.Count() - s.before; n > 0 {
 		result.Counters = append(result.Counters, &api.Counter{Group: Group, Name: storeRetries, Value: n})
+		result.StoreTrouble = s.retried.Last()
 	}
 	return result
 }

@@ -141,6 +141,9 @@ func (t *Tracker) refusedWin(j *job, a *attempt, reason string) {
 // completion is what the log keeps of a success.
 func completion(a *attempt, r *api.AttemptReport) *state.Completion {
 	k, res := a.task, r.Result
+	if res.StoreTrouble != "" {
+		a.job.storeTrouble = res.StoreTrouble
+	}
 	win := &state.Completion{
 		Attempt: a.id, Node: a.node, Digest: res.Digest,
 		Counters: counters(res.Counters),

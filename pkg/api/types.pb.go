@@ -919,6 +919,7 @@ type AttemptResult struct {
 	OutputParts   int32                  `protobuf:"varint,7,opt,name=output_parts,json=outputParts,proto3" json:"output_parts,omitempty"`
 	CpuMs         int64                  `protobuf:"varint,8,opt,name=cpu_ms,json=cpuMs,proto3" json:"cpu_ms,omitempty"`
 	WallMs        int64                  `protobuf:"varint,9,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
+	StoreTrouble  string                 `protobuf:"bytes,10,opt,name=store_trouble,json=storeTrouble,proto3" json:"store_trouble,omitempty"` // what a request to the object store was last repeated for; "" = none was
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1016,6 +1017,13 @@ func (x *AttemptResult) GetWallMs() int64 {
 	return 0
 }
 
+func (x *AttemptResult) GetStoreTrouble() string {
+	if x != nil {
+		return x.StoreTrouble
+	}
+	return ""
+}
+
 var File_types_proto protoreflect.FileDescriptor
 
 const file_types_proto_rawDesc = "" +
@@ -1096,7 +1104,7 @@ const file_types_proto_rawDesc = "" +
 	"stderrTail\x12\x1f\n" +
 	"\vsegment_map\x18\b \x01(\x05R\n" +
 	"segmentMap\x12'\n" +
-	"\x0fsegment_attempt\x18\t \x01(\tR\x0esegmentAttempt\"\xd5\x02\n" +
+	"\x0fsegment_attempt\x18\t \x01(\tR\x0esegmentAttempt\"\xfa\x02\n" +
 	"\rAttemptResult\x12.\n" +
 	"\afailure\x18\x01 \x01(\v2\x14.millrace.v1.FailureR\afailure\x120\n" +
 	"\bcounters\x18\x02 \x03(\v2\x14.millrace.v1.CounterR\bcounters\x12-\n" +
@@ -1106,7 +1114,9 @@ const file_types_proto_rawDesc = "" +
 	"\foutput_bytes\x18\x06 \x01(\x03R\voutputBytes\x12!\n" +
 	"\foutput_parts\x18\a \x01(\x05R\voutputParts\x12\x15\n" +
 	"\x06cpu_ms\x18\b \x01(\x03R\x05cpuMs\x12\x17\n" +
-	"\awall_ms\x18\t \x01(\x03R\x06wallMs*N\n" +
+	"\awall_ms\x18\t \x01(\x03R\x06wallMs\x12#\n" +
+	"\rstore_trouble\x18\n" +
+	" \x01(\tR\fstoreTrouble*N\n" +
 	"\bTaskKind\x12\x19\n" +
 	"\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTASK_KIND_MAP\x10\x01\x12\x14\n" +

@@ -23,6 +23,9 @@ type watched struct {
 	firstByte time.Duration // from the end of the request to the answer's header
 }
 
+// firstByteOfRead bounds the wait for the answer to a GET or HEAD: a store has nothing to put together.
+const firstByteOfRead = time.Minute
+
 // answered is what the package wants to know of an answer beyond its body; minio-go keeps
 // it to itself. A request's context carries one.
 type answered struct {
@@ -53,8 +56,11 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	guard := &guard{cancel: cancel}
 	first := w.firstByte
-	if r.Body != nil {
+	switch {
+	case r.Body != nil:
 		first = w.stall
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		first = min(first, firstByteOfRead)
 	}
 	guard.start(first)
 	out := r.Clone(ctx)

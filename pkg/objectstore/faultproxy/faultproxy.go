@@ -37,6 +37,7 @@ type Fault struct {
 	Late func() error
 
 	CutAfter    int64 // > 0: the answer's body breaks off after so many bytes
+	StallAfter  int64 // > 0: … stops coming after so many, and its connection stays open
 	BytesPerSec int64 // > 0: the answer's body is no faster than that
 }
 
@@ -194,7 +195,7 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, f Fault) {
 			if f.After != nil && f.After(r.Context()) != nil || f.ResetAfter {
 				return errHeld
 			}
-			if f.CutAfter > 0 || f.BytesPerSec > 0 {
+			if f.CutAfter > 0 || f.BytesPerSec > 0 || f.StallAfter > 0 {
 				answer.Body = &badBody{ReadCloser: answer.Body, ctx: r.Context(), f: f}
 			}
 			return nil
@@ -217,6 +218,14 @@ func (b *badBody) Read(data []byte) (int, error) {
 		left := b.f.CutAfter - b.sent
 		if left <= 0 {
 			return 0, errHeld
+		}
+		data = data[:min(int64(len(data)), left)]
+	}
+	if b.f.StallAfter > 0 {
+		left := b.f.StallAfter - b.sent
+		if left <= 0 {
+			<-b.ctx.Done()
+			return 0, b.ctx.Err()
 		}
 		data = data[:min(int64(len(data)), left)]
 	}
