@@ -18,6 +18,22 @@ const (
 	DefaultMaxRecord   = 64 << 20
 )
 
+// recordShare is which part of an attempt's memory one record may take: it is read, copied
+// into the map's buffer and written from there.
+const recordShare = 4
+
+// RecordLimit is the most bytes that a record may have, given the job's own limit (0: none was
+// named) and the memory of an attempt (0: not known).
+func RecordLimit(max, memory int64) int64 {
+	if max <= 0 {
+		max = DefaultMaxRecord
+	}
+	if memory > 0 {
+		max = min(max, memory/recordShare)
+	}
+	return max
+}
+
 // InputFormats are the input formats there are; the first is the default.
 func InputFormats() []string { return []string{"text"} }
 

@@ -24,7 +24,7 @@ func (v *verdict) places(s *api.JobSpec) {
 			v.wrong("input %w", err)
 			continue
 		}
-		if !doublestar.ValidatePattern(u.Key) && strings.ContainsAny(u.Key, globCharacters) {
+		if badGlob(u.Key) {
 			v.wrong("input %q is not a valid glob", in)
 			continue
 		}
@@ -48,6 +48,34 @@ func (v *verdict) places(s *api.JobSpec) {
 			v.wrong("output %s is %s input %s: input and output must not overlap", out, relation, in)
 		}
 	}
+}
+
+// Askable are those places of a normalized spec that a store can be asked about. One that is wrong
+// in itself is not among them, nor is an output that an input overlaps: it would be found not to be empty.
+func Askable(s *api.JobSpec) (inputs []string, output string) {
+	out, outErr := place(s.Output)
+	if outErr != nil || strings.ContainsAny(out.Key, globCharacters) {
+		out = objectstore.URL{}
+	}
+	output = s.Output
+	for _, in := range s.Input {
+		u, err := place(in)
+		if err != nil || badGlob(u.Key) {
+			continue
+		}
+		inputs = append(inputs, in)
+		if overlap(u, out) != "" {
+			output = ""
+		}
+	}
+	if out.Bucket == "" {
+		output = ""
+	}
+	return inputs, output
+}
+
+func badGlob(key string) bool {
+	return strings.ContainsAny(key, globCharacters) && !doublestar.ValidatePattern(key)
 }
 
 func place(s string) (objectstore.URL, error) {

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"millrace/pkg/api"
+	"millrace/pkg/bytesize"
+	"millrace/pkg/record"
 )
 
 const (
@@ -71,6 +73,15 @@ func (v *verdict) numbers(s *api.JobSpec) {
 	case s.MemoryBytes > 0 && s.MemoryBytes < minMemory:
 		v.wrong("memory %d: an attempt needs at least 16MiB, program included (1g is one gibibyte)", s.MemoryBytes)
 	}
+	switch r := s.MaxRecordBytes; {
+	case r < 0:
+		v.wrong("max record %d: it cannot be negative", r)
+	case r > record.MaxRecord:
+		v.wrong("max record %s: there cannot be longer ones than %s", bytesize.Format(r), bytesize.Format(record.MaxRecord))
+	case r > 0 && s.MemoryBytes >= minMemory && r > RecordLimit(r, s.MemoryBytes):
+		v.wrong("max record %s: in a memory of %s a record may have %s; give a memory of %s or more",
+			bytesize.Format(r), bytesize.Format(s.MemoryBytes), bytesize.Format(RecordLimit(r, s.MemoryBytes)), bytesize.Format(r*recordShare))
+	}
 	if s.TimeoutMs < 0 {
 		v.wrong("timeout %d ms: it cannot be negative", s.TimeoutMs)
 	}
@@ -118,7 +129,7 @@ func (v *verdict) program(p *api.Program) {
 			v.wrong("program %s: it is not said whether it is built in, an executable or commands", programName(p))
 		}
 	}
-	if p.Mapper == "" && (p.Combiner != "" || p.Reducer != "") {
+	if p.Mapper == "" && (p.Combiner != "" || p.Reducer != "") && p.Kind != api.ProgramKind_PROGRAM_KIND_STREAMING {
 		v.wrong("a combiner or reducer command needs a mapper command")
 	}
 	names := map[string]bool{}

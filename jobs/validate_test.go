@@ -88,11 +88,15 @@ func TestValidateNamesTheMistake(t *testing.T) {
 		"max attempts":    {func(s *api.JobSpec) { s.MaxAttempts = -2 }, "max attempts -2"},
 		"little memory":   {func(s *api.JobSpec) { s.MemoryBytes = 1 }, "at least 16MiB"},
 		"memory":          {func(s *api.JobSpec) { s.MemoryBytes = -5 }, "memory -5"},
-		"timeout":         {func(s *api.JobSpec) { s.TimeoutMs = -1 }, "timeout -1"},
-		"input format":    {func(s *api.JobSpec) { s.InputFormat = "texte" }, `"texte": there is text (did you mean text?)`},
-		"output format":   {func(s *api.JobSpec) { s.OutputFormat = "parquet" }, `"parquet"`},
-		"codec":           {func(s *api.JobSpec) { s.Compress = "gzp" }, "did you mean gzip?"},
-		"name":            {func(s *api.JobSpec) { s.Name = "a\nb" }, "control character"},
+		"max record":      {func(s *api.JobSpec) { s.MaxRecordBytes = -5 }, "max record -5"},
+		"huge record":     {func(s *api.JobSpec) { s.MaxRecordBytes = 2 << 30 }, "max record 2GiB: there cannot be longer ones than 1GiB"},
+		"record and memory": {func(s *api.JobSpec) { s.MaxRecordBytes, s.MemoryBytes = 256<<20, 512<<20 },
+			"max record 256MiB: in a memory of 512MiB a record may have 128MiB; give a memory of 1GiB or more"},
+		"timeout":       {func(s *api.JobSpec) { s.TimeoutMs = -1 }, "timeout -1"},
+		"input format":  {func(s *api.JobSpec) { s.InputFormat = "texte" }, `"texte": there is text (did you mean text?)`},
+		"output format": {func(s *api.JobSpec) { s.OutputFormat = "parquet" }, `"parquet"`},
+		"codec":         {func(s *api.JobSpec) { s.Compress = "gzp" }, "did you mean gzip?"},
+		"name":          {func(s *api.JobSpec) { s.Name = "a\nb" }, "control character"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := wordcount()
@@ -101,6 +105,15 @@ func TestValidateNamesTheMistake(t *testing.T) {
 			require.Len(t, mistakes, 1, "%v", mistakes)
 			require.ErrorContains(t, mistakes[0], c.want)
 		})
+	}
+}
+
+func TestRecordLimit(t *testing.T) {
+	for _, c := range []struct{ max, memory, want int64 }{
+		{0, 0, 64 << 20}, {0, 1 << 30, 64 << 20}, {0, 64 << 20, 16 << 20}, {1 << 10, 64 << 20, 1 << 10},
+		{512 << 20, 0, 512 << 20}, {512 << 20, 4 << 30, 512 << 20}, {512 << 20, 1 << 30, 256 << 20},
+	} {
+		require.Equal(t, c.want, jobs.RecordLimit(c.max, c.memory), "limit %d, memory %d", c.max, c.memory)
 	}
 }
 

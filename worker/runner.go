@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"millrace/jobs"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
 	"millrace/worker/attempt"
@@ -222,12 +223,13 @@ func (r *runner) childLease() *api.ChildLease {
 	c := &api.ChildLease{
 		Attempt: l.Attempt, Job: l.Job, Kind: l.Kind, Index: l.Index, Number: l.Number, Program: l.Program,
 		WorkDir: r.dir, MemoryBytes: l.MemoryBytes, Store: l.Store, Split: l.Split, Partitions: l.Partitions,
-		Maps: l.Maps, Output: l.Output, MaxRecordBytes: l.MaxRecordBytes,
+		Maps: l.Maps, Output: l.Output,
 	}
 	c.StoreRetriesPerSecond = r.w.cfg.retriesShare()
 	if c.MemoryBytes == 0 {
 		c.MemoryBytes = r.w.cfg.MemoryBytes / int64(r.w.cfg.Slots)
 	}
+	c.MaxRecordBytes = jobs.RecordLimit(l.MaxRecordBytes, c.MemoryBytes)
 	if l.Kind == api.TaskKind_TASK_KIND_MAP && l.Partitions > 0 {
 		c.SegmentPath = filepath.Join(r.dir, segmentFile)
 	}

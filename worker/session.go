@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"go.uber.org/zap"
 
 	"millrace/pkg/api"
-	"millrace/pkg/objectstore"
 )
 
 const (
@@ -196,6 +194,8 @@ func (w *Worker) handle(m *api.MasterMessage) {
 		w.acknowledged(m.Ack)
 	case *api.MasterMessage_Forget:
 		w.forget(m.Forget.Job)
+	case *api.MasterMessage_Probe:
+		w.probe(m.Probe)
 	}
 }
 
@@ -239,59 +239,4 @@ func (w *Worker) diskFree() int64 {
 		w.log.Debug("disk space", zap.Error(err))
 	}
 	return free
-}
-
-// site is the object store of the site, as the leader last said.
-type site struct {
-	open func(*api.ObjectStore) (objectstore.Store, error)
-
-	mu     sync.Mutex
-	key    string
-	store  objectstore.Store
-	prefix objectstore.URL
-}
-
-var errNoStore = errors.New("the site's object store is not known yet")
-
-// retriesPerSecond is the node's budget for requests to object stores that are
-// repeated, and as many again for a fifth of those that succeed (objectstore.Budget).
-// Each slot's attempt has its share, and so has the worker itself.
-const retriesPerSecond = 32
-
-func (c *Config) retriesShare() float64 { return retriesPerSecond / float64(c.Slots+1) }
-
-func (c *Config) openStore(o *api.ObjectStore) (objectstore.Store, error) {
-	return objectstore.NewS3(objectstore.Config{Endpoint: o.Endpoint, Region: o.Region, AccessKey: o.AccessKey,
-		SecretKey: o.SecretKey, SessionToken: o.SessionToken, CAPEM: o.CaPem,
-		Retry: objectstore.Attempts(objectstore.NewBudget(c.retriesShare()), nil)})
-}
-
-func (s *site) set(o *api.ObjectStore, prefix string) error {
-	url, err := objectstore.ParseURL(prefix)
-	if err != nil {
-		return fmt.Errorf("system prefix: %w", err)
-	}
-	if url.Key != "" && !strings.HasSuffix(url.Key, "/") {
-		url.Key += "/"
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.prefix = url
-	if key := o.String(); s.store == nil || key != s.key {
-		store, err := s.open(o)
-		if err != nil {
-			return fmt.Errorf("site's object store: %w", err)
-		}
-		s.store, s.key = store, key
-	}
-	return nil
-}
-
-func (s *site) get() (objectstore.Store, objectstore.URL, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.store == nil {
-		return nil, objectstore.URL{}, errNoStore
-	}
-	return s.store, s.prefix, nil
 }

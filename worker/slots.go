@@ -267,6 +267,13 @@ func (s *slots) problem(p *api.SegmentProblem) {
 	s.send(&api.WorkerMessage{Message: &api.WorkerMessage_Problem{Problem: p}})
 }
 
+// say sends what belongs to this session alone: if there is none, it is lost.
+func (s *slots) say(m *api.WorkerMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.send(m)
+}
+
 // send is called with mu held. Without a session the next hello says it all.
 func (s *slots) send(m *api.WorkerMessage) {
 	if s.out != nil {

@@ -19,6 +19,7 @@ type invocation struct {
 	local  []string       // flags of the command
 	args   []string
 	after  []string // behind --
+	wrong  []*fault // flags whose values will not do; they are not in global and local
 	help   bool
 }
 
@@ -56,7 +57,8 @@ func wantsJSON(args []string) bool {
 }
 
 // parse sorts a command line. Flags may stand before and after arguments, -- ends
-// them; what it does not know is an error that suggests the nearest known word.
+// them; what it does not know is an error that suggests the nearest known word. All unknown
+// flags are named at once, with the values that will not do; these alone are left to the command.
 func parse(commands []*cli.Command, globals []cli.Flag, words []string) (invocation, error) {
 	p := parser{commands: commands, globals: globals, words: words}
 	for len(p.words) > 0 {
@@ -73,11 +75,28 @@ func parse(commands []*cli.Command, globals []cli.Flag, words []string) (invocat
 		default:
 			err = p.word()
 		}
-		if err != nil {
-			return p.inv, err
+		if err != nil { // from here on one would guess
+			return p.inv, joinFaults(slices.Concat(p.unknown, p.inv.wrong), err)
 		}
 	}
+	if len(p.unknown) > 0 {
+		return p.inv, joinFaults(slices.Concat(p.unknown, p.inv.wrong))
+	}
 	return p.inv, nil
+}
+
+// joinFaults makes one error of all.
+func joinFaults(all []*fault, last ...error) error {
+	var m mistakes
+	for _, f := range all {
+		m.say(f.next, f.lines...)
+	}
+	for _, err := range last {
+		if err := m.take(err); err != nil {
+			return err
+		}
+	}
+	return m.fault()
 }
 
 type parser struct {
@@ -85,6 +104,7 @@ type parser struct {
 	globals  []cli.Flag
 	words    []string
 	inv      invocation
+	unknown  []*fault // flags
 }
 
 // leaf is the command whose arguments are being read, nil while there are subcommands to choose from.
@@ -163,23 +183,32 @@ func (p *parser) flag() error {
 		}
 	}
 	if f == nil {
-		return p.unknownFlag(word, name)
+		p.unknown = append(p.unknown, p.unknownFlag(word, name))
+		p.words = p.words[1:]
+		return nil
 	}
 	p.words = p.words[1:]
 	if !given && takesValue(f) {
 		if len(p.words) == 0 || p.isFlag(p.words[0]) {
-			return usagef(p.inv.name()+" --help", "flag %s needs a value", flagWord(name))
+			p.wrong("flag %s needs a value", flagWord(name))
+			return nil
 		}
 		value, given = p.words[0], true
 		p.words = p.words[1:]
 	}
 	if given {
 		if wrong := misfit(f, value); wrong != "" {
-			return usagef(p.inv.name()+" --help", "%s %s: %s", flagWord(name), shown(value), wrong)
+			p.wrong("%s %s: %s", flagWord(name), shown(value), wrong)
+			return nil
 		}
 	}
 	p.add(f, global, value, given)
 	return nil
+}
+
+// wrong notes a value that will not do.
+func (p *parser) wrong(format string, args ...any) {
+	p.inv.wrong = append(p.inv.wrong, usagef(p.inv.name()+" --help", format, args...))
 }
 
 // misfit says what is wrong with a flag's value, "" if nothing.
@@ -229,7 +258,8 @@ func (p *parser) short(word string) (bool, error) {
 	if first, global := p.find(letters[:1]); first != nil && takesValue(first) {
 		p.words = p.words[1:]
 		if wrong := misfit(first, letters[1:]); wrong != "" {
-			return true, usagef(p.inv.name()+" --help", "-%s %s: %s", letters[:1], shown(letters[1:]), wrong)
+			p.wrong("-%s %s: %s", letters[:1], shown(letters[1:]), wrong)
+			return true, nil
 		}
 		p.add(first, global, letters[1:], true)
 		return true, nil
@@ -273,7 +303,7 @@ func (p *parser) find(name string) (f cli.Flag, global bool) {
 	return nil, false
 }
 
-func (p *parser) unknownFlag(word, name string) error {
+func (p *parser) unknownFlag(word, name string) *fault {
 	flags := p.globals
 	if c := p.inv.command(); c != nil {
 		flags = slices.Concat(flags, c.Flags)

@@ -72,10 +72,15 @@ func TestMistakesSuggestWhatWasMeant(t *testing.T) {
 		{"run wordcount a b --local=often", "--local often: it takes no value", "--help"},
 		{"run wordcount a b --priority=", `--priority "": not a whole number`, "--help"},
 		{"init", `unknown command "init"`, "--help"},
+		{"run a --reduces x --redcues 2 --timeout 5 --splitsize 3", "run has no flag --redcues; millrace run has no flag --splitsize; --reduces x: not a whole number; --timeout 5: write", "--reduces  (was that meant?); millrace run --split-size  (was that meant?); millrace run --help"},
+		{"job --frob shwo", `no flag --frob; unknown command "job shwo"`, "millrace job show"},
 		{"job -- x", `unknown command "job x"`, "--help"},
 	} {
 		a := testApp()
-		_, err := parse(a.commands, a.globals, strings.Fields(test.line))
+		inv, err := parse(a.commands, a.globals, strings.Fields(test.line))
+		if err == nil { // what the command is left to say
+			err = joinFaults(inv.wrong)
+		}
 		var f *fault
 		require.ErrorAs(t, err, &f, test.line)
 		require.Equal(t, exitUsage, f.code)

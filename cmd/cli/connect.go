@@ -50,6 +50,16 @@ func (c *call) connect() (*connection, error) {
 	if c.app.conn != nil {
 		return c.app.conn, nil
 	}
+	conn, err := c.dial(retryFor)
+	if err != nil {
+		return nil, err
+	}
+	c.app.conn = conn
+	return conn, nil
+}
+
+// dial makes a connection of its own, which tries for so long to find a master that answers; -1: once.
+func (c *call) dial(retry time.Duration) (*connection, error) {
 	ctx, err := c.loadContext()
 	if err != nil {
 		return nil, err
@@ -68,12 +78,11 @@ func (c *call) connect() (*connection, error) {
 	if len(servers) == 0 {
 		return nil, faultf(exitUnreachable, "name a master: --server https://HOST:PORT, or choose another context: millrace context list", "context %s names no master", ctx.Name)
 	}
-	cl, err := client.New(client.Config{Servers: servers, Credential: ctx.Credential(), UserAgent: "millrace/" + Version, RetryFor: retryFor})
+	cl, err := client.New(client.Config{Servers: servers, Credential: ctx.Credential(), UserAgent: "millrace/" + Version, RetryFor: retry})
 	if err != nil {
 		return nil, usagef("check --server and the context: millrace context show", "%s", err)
 	}
-	c.app.conn = &connection{Client: cl, cluster: c.clusterName(ctx), context: ctx}
-	return c.app.conn, nil
+	return &connection{Client: cl, cluster: c.clusterName(ctx), context: ctx}, nil
 }
 
 func (c *call) servers() []string {
@@ -149,7 +158,11 @@ func (c *call) jobStore() (*api.ObjectStore, error) {
 	}
 	switch s.Kind {
 	case s3source.FromFlags, s3source.FromEnvironment, s3source.FromProfile:
-		if own := c.app.conn; own != nil && own.context.S3 != nil && own.context.S3.Endpoint == s.S3.Endpoint && own.context.S3.AccessKey == s.S3.AccessKey {
+		own, err := c.loadContext()
+		if err != nil {
+			return nil, err
+		}
+		if own != nil && own.S3 != nil && own.S3.Endpoint == s.S3.Endpoint && own.S3.AccessKey == s.S3.AccessKey {
 			return nil, nil
 		}
 		c.sayStorage(s)

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"millrace/cmd/cli/s3source"
 	"millrace/pkg/client"
 )
 
@@ -163,94 +161,4 @@ func contextRemove(c *call) error {
 		return contextFault(err)
 	}
 	return c.print(map[string]string{"removed": c.args[0]}, func(w io.Writer) { fmt.Fprintf(w, "removed context %s\n", c.args[0]) })
-}
-
-func contextEnv(c *call) error {
-	source, err := c.storage()
-	if err != nil {
-		return err
-	}
-	if source.Kind == s3source.None {
-		return usagef("millrace context set --s3 URL …", "no object store is known here")
-	}
-	s := source.S3
-	if c.Bool("duckdb") {
-		sql, err := duckDBSecret(s)
-		if err != nil {
-			return err
-		}
-		return c.print(map[string]string{"sql": sql}, func(w io.Writer) { io.WriteString(w, sql) })
-	}
-	vars := exportLines(s)
-	byName := map[string]string{}
-	for _, v := range vars {
-		byName[v[0]] = v[1]
-	}
-	return c.print(byName, func(w io.Writer) {
-		for _, v := range vars {
-			fmt.Fprintf(w, "export %s=%s\n", v[0], shellQuote(v[1]))
-		}
-	})
-}
-
-// exportLines are the variables by which other tools find the same storage.
-func exportLines(s client.S3) [][2]string {
-	region := s.Region
-	if region == "" {
-		region = "us-east-1"
-	}
-	vars := [][2]string{
-		{"AWS_ENDPOINT_URL", s.Endpoint}, {"AWS_ENDPOINT_URL_S3", s.Endpoint},
-		{"AWS_ACCESS_KEY_ID", s.AccessKey}, {"AWS_SECRET_ACCESS_KEY", s.SecretKey},
-	}
-	if s.SessionToken != "" {
-		vars = append(vars, [2]string{"AWS_SESSION_TOKEN", s.SessionToken})
-	}
-	vars = append(vars,
-		[2]string{"AWS_REGION", region}, [2]string{"AWS_DEFAULT_REGION", region},
-		[2]string{"RCLONE_CONFIG_MILLRACE_TYPE", "s3"}, [2]string{"RCLONE_CONFIG_MILLRACE_PROVIDER", "Other"},
-		[2]string{"RCLONE_CONFIG_MILLRACE_ENDPOINT", s.Endpoint}, [2]string{"RCLONE_CONFIG_MILLRACE_REGION", region},
-		[2]string{"RCLONE_CONFIG_MILLRACE_ACCESS_KEY_ID", s.AccessKey}, [2]string{"RCLONE_CONFIG_MILLRACE_SECRET_ACCESS_KEY", s.SecretKey},
-		[2]string{"RCLONE_CONFIG_MILLRACE_FORCE_PATH_STYLE", "true"},
-	)
-	if s.SessionToken != "" {
-		vars = append(vars, [2]string{"RCLONE_CONFIG_MILLRACE_SESSION_TOKEN", s.SessionToken})
-	}
-	if u, err := url.Parse(s.Endpoint); err == nil {
-		u.User = url.UserPassword(s.AccessKey, s.SecretKey)
-		vars = append(vars, [2]string{"MC_HOST_millrace", u.String()})
-	}
-	return vars
-}
-
-func duckDBSecret(s client.S3) (string, error) {
-	u, err := url.Parse(s.Endpoint)
-	if err != nil {
-		return "", fmt.Errorf("object store's URL: %w", err)
-	}
-	quote := func(v string) string { return "'" + strings.ReplaceAll(v, "'", "''") + "'" }
-	region := s.Region
-	if region == "" {
-		region = "us-east-1"
-	}
-	lines := []string{
-		"CREATE OR REPLACE SECRET millrace (", "  TYPE s3,", "  KEY_ID " + quote(s.AccessKey) + ",", "  SECRET " + quote(s.SecretKey) + ",",
-	}
-	if s.SessionToken != "" {
-		lines = append(lines, "  SESSION_TOKEN "+quote(s.SessionToken)+",")
-	}
-	lines = append(lines, "  REGION "+quote(region)+",", "  ENDPOINT "+quote(u.Host)+",", "  URL_STYLE 'path',",
-		fmt.Sprintf("  USE_SSL %t", u.Scheme == "https"), ");")
-	return strings.Join(lines, "\n") + "\n", nil
-}
-
-// shellQuote quotes a word for a POSIX shell where it must be.
-func shellQuote(s string) string {
-	plain := strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=@%+,", r))
-	}) < 0
-	if plain && s != "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -42,8 +42,44 @@ func TestContextEnvIsForAShell(t *testing.T) {
 	sh := exec.Command("sh", "-c", o.out+`echo "$AWS_ENDPOINT_URL $AWS_SECRET_ACCESS_KEY $RCLONE_CONFIG_MILLRACE_SECRET_ACCESS_KEY $MC_HOST_millrace"`)
 	out, err := sh.Output()
 	require.NoError(t, err)
-	require.Equal(t, "http://127.0.0.1:9 it's secret it's secret http://ak:it%27s%20secret@127.0.0.1:9\n", string(out))
+	require.Equal(t, "http://127.0.0.1:9 it's secret it's secret http://ak:it's secret@127.0.0.1:9\n", string(out))
 	require.Equal(t, "it's secret", s.run("context", "env", "--json").json(t).(map[string]any)["AWS_SECRET_ACCESS_KEY"])
+}
+
+// mc reads scheme://KEY:SECRET[:TOKEN]@HOST and undoes no escapes.
+func TestMcHost(t *testing.T) {
+	require.Equal(t, "https://k:a/b+c%2F@h:9000", mcHost(client.S3{Endpoint: "https://h:9000", AccessKey: "k", SecretKey: "a/b+c%2F"}))
+	require.Equal(t, "http://k:s:tok:en@h", mcHost(client.S3{Endpoint: "http://h", AccessKey: "k", SecretKey: "s", SessionToken: "tok:en"}))
+	require.Empty(t, mcHost(client.S3{Endpoint: "http://h", AccessKey: "k", SecretKey: "a:b"}), "b would be a session token")
+	s := newSession(t)
+	o := s.run("context", "env", "--s3", "http://h:1", "--s3-access-key", "k", "--s3-secret-key", "a:b")
+	require.NotContains(t, o.out, "export MC_HOST")
+	require.Contains(t, o.out, "# no MC_HOST_millrace")
+}
+
+func TestContextEnvLeavesNothingOfAnotherKey(t *testing.T) {
+	s := newSession(t)
+	args := []string{"context", "env", "--s3", "http://h:1", "--s3-access-key", "k", "--s3-secret-key", "s"}
+	require.NotContains(t, s.run(args...).out, "unset")
+	s.vars["AWS_SESSION_TOKEN"] = "old"
+	require.Contains(t, s.run(args...).out, "unset AWS_SESSION_TOKEN\n")
+	require.Contains(t, s.run(append(args, "--s3-session-token", "new")...).out, "export AWS_SESSION_TOKEN=new\n")
+}
+
+func TestContextEnvGivesTheRootCertificatesAsAFile(t *testing.T) {
+	s := newSession(t)
+	pem := "-----BEGIN CERTIFICATE-----\n"
+	ca := filepath.Join(s.home, "ca.pem")
+	require.NoError(t, os.WriteFile(ca, []byte(pem), 0o600))
+	for range 2 {
+		o := s.run("context", "env", "--s3", "https://h:1", "--s3-access-key", "k", "--s3-secret-key", "s", "--s3-ca", ca, "--json")
+		require.Equal(t, 0, o.code, o.err)
+		file := o.json(t).(map[string]any)["AWS_CA_BUNDLE"].(string)
+		require.Equal(t, file, o.json(t).(map[string]any)["RCLONE_CA_CERT"])
+		kept, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, pem, string(kept))
+	}
 }
 
 func TestDuckDBSecret(t *testing.T) {

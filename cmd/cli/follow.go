@@ -21,9 +21,10 @@ func ended(state string) bool {
 
 // follow shows a job's progress until it has ended and returns its last state.
 func (c *call) follow(ctx context.Context, conn *connection, job string) (view.Job, error) {
+	var last view.Job
+	defer func() { c.sayNotes(last) }()
 	progress := c.newJobProgress()
 	defer progress.close()
-	var last view.Job
 	for j, err := range conn.Watch(ctx, &api.GetJobRequest{Job: job, Cluster: conn.cluster}, retryFor) {
 		if err != nil {
 			return last, err
@@ -32,6 +33,16 @@ func (c *call) follow(ctx context.Context, conn *connection, job string) (view.J
 		progress.update(last)
 	}
 	return last, ctx.Err()
+}
+
+// sayNotes says what people should know of a job.
+func (c *call) sayNotes(j view.Job) {
+	if c.json { // it is in the document
+		return
+	}
+	for _, n := range j.Notes {
+		fmt.Fprintln(c.env.Stderr, clean(n))
+	}
 }
 
 // interrupted says, after Ctrl-C, that the job goes on and how to follow or stop it.

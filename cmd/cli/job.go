@@ -148,6 +148,9 @@ func showJob(w io.Writer, j view.Job) {
 	if j.State == "COMPLETED" {
 		t.row("result", fmt.Sprintf("%s, %s in %s", plural(int(j.OutputRecords), "record"), formatSize(j.OutputBytes), plural(int(j.Parts), "part")))
 	}
+	for _, n := range j.Notes {
+		t.row("note", clean(n))
+	}
 	for _, l := range failureLines(j.Failure) {
 		t.row("failure", l)
 	}

@@ -84,10 +84,11 @@ func (c *call) runInProcess(ctx context.Context, spec *api.JobSpec, ship *shippe
 	if err != nil {
 		return err
 	}
+	completeLocal(&job, result)
+	c.sayNotes(job)
 	if toStdout {
 		return nil
 	}
-	completeLocal(&job, result)
 	return c.print(job, func(w io.Writer) { summary(w, job) })
 }
 
@@ -99,12 +100,13 @@ func localJob(spec *api.JobSpec, now time.Time) view.Job {
 	}
 	started := view.Time{Time: now}
 	return view.Job{ID: "local", Cluster: "local", Name: name, Program: spec.GetProgram().GetName(), State: "RUNNING", Phase: "MAPPING",
-		Input: spec.GetInput(), Output: spec.GetOutput(), SubmittedAt: started, StartedAt: started, Counters: map[string]map[string]int64{}}
+		Input: spec.GetInput(), Output: spec.GetOutput(), SubmittedAt: started, StartedAt: started, Counters: map[string]map[string]int64{}, Notes: []string{}}
 }
 
 // completeLocal puts into a job what its run has done.
 func completeLocal(job *view.Job, r *local.Result) {
 	now := time.Now()
+	job.Notes = append(job.Notes, r.Notes...)
 	job.ID, job.State, job.Phase, job.EndedAt = r.ID, "COMPLETED", "", view.Time{Time: now}
 	job.ReducesEndedAt = view.Time{Time: now.Add(-r.Commit)}
 	job.MapsEndedAt = view.Time{Time: now.Add(-r.Commit - r.Reduce)}
@@ -149,7 +151,7 @@ func localFault(ctx context.Context, err error) error {
 		} else if strings.HasPrefix(err.Error(), "output ") && strings.Contains(err.Error(), "is not empty") {
 			next = outputTakenNext
 		}
-		return &fault{lines: mistakes("", err), next: next, code: exitUsage}
+		return &fault{lines: linesOf("", err), next: next, code: exitUsage}
 	case errors.As(err, &task):
 		return faultf(exitFailed, "mend the program or its input, then run it again", "%s", task)
 	}

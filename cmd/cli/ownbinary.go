@@ -46,7 +46,11 @@ func (c *call) runOwnBinary(ctx context.Context, spec *api.JobSpec, ship *shippe
 			return err
 		}
 		if source.Kind != s3source.None {
-			for _, v := range exportLines(source.S3) {
+			vars, err := c.storageEnv(source.S3)
+			if err != nil {
+				return err
+			}
+			for _, v := range vars {
 				cmd.Env = append(cmd.Env, v[0]+"="+v[1])
 			}
 		}

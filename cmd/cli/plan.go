@@ -56,6 +56,7 @@ func (c *call) printPlan(j view.Job, slot string) error {
 		j.Plan = p
 	}
 	p.Limits = limits(p, slot)
+	c.sayNotes(j)
 	return c.print(j, func(w io.Writer) {
 		t := newTable(w)
 		t.row("program", j.Program)
@@ -90,6 +91,9 @@ func inWaves(waves, slots int64, slot string) string {
 	return fmt.Sprintf(", %s over %s", plural(int(waves), "wave"), plural(int(slots), slot))
 }
 
+// worthCutting is the size from which a split gains by being cut.
+const worthCutting = 16 << 20 // bytes
+
 // limits says what keeps a job from being faster, or from running at all; the hardest limit first.
 func limits(p *view.Plan, slot string) (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
@@ -115,7 +119,11 @@ func limits(p *view.Plan, slot string) (lines []string) {
 		return lines
 	}
 	if p.Splits < p.Slots {
-		say("%s on %s: %d would have nothing to map (a smaller --split-size makes more splits)", plural(int(p.Splits), "split"), plural(int(p.Slots), slot), p.Slots-p.Splits)
+		hint := ""
+		if p.LargestSplit >= worthCutting && p.Unsplittable < p.Objects {
+			hint = " (a smaller --split-size makes more splits)"
+		}
+		say("%s on %s: %d would have nothing to map%s", plural(int(p.Splits), "split"), plural(int(p.Slots), slot), p.Slots-p.Splits, hint)
 	} else {
 		say("%s on %s: %s", plural(int(p.Splits), "split"), plural(int(p.Slots), slot), plural(int(p.MapWaves), "wave"))
 	}

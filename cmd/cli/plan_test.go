@@ -20,7 +20,8 @@ func TestWhatLimitsAJob(t *testing.T) {
 		want []string
 	}{
 		{"one wave and more", view.Plan{Splits: 12, Slots: 6, MapWaves: 2, Nodes: 3}, []string{"12 splits on 6 slots: 2 waves"}},
-		{"idle slots", view.Plan{Splits: 1, Slots: 6, MapWaves: 1, Nodes: 3}, []string{"1 split on 6 slots: 5 would have nothing to map (a smaller --split-size makes more splits)"}},
+		{"idle slots, little input", view.Plan{Splits: 1, Slots: 3, MapWaves: 1, Nodes: 3}, []string{"1 split on 3 slots: 2 would have nothing to map"}},
+		{"idle slots", view.Plan{Objects: 1, LargestSplit: 100 << 20, Splits: 1, Slots: 6, MapWaves: 1, Nodes: 3}, []string{"1 split on 6 slots: 5 would have nothing to map (a smaller --split-size makes more splits)"}},
 		{"no bytes", view.Plan{Slots: 6}, []string{"the input has no bytes: no map, and empty output"}},
 		{"no node", view.Plan{Splits: 12, DiskNeeded: 5}, []string{"no node is up: the job would wait for one (millrace node list)"}},
 		{"one that cannot be cut", view.Plan{Objects: 3, Splits: 6, Slots: 6, MapWaves: 1, Unsplittable: 1, LargestUnsplittable: gz},

@@ -61,8 +61,8 @@ func (s *shipped) add(name, path string, executable bool) (*api.ShippedFile, err
 	return &api.ShippedFile{Name: name, Sha256: sum, Size: n, Executable: executable || st.Mode()&0o111 != 0}, nil
 }
 
-// upload sends what the site lacks.
-func (s *shipped) upload(ctx context.Context, svc apiconnect.MillraceServiceClient) error {
+// upload sends what the site lacks. Before it sends anything it asks allowed.
+func (s *shipped) upload(ctx context.Context, svc apiconnect.MillraceServiceClient, allowed func() error) error {
 	if len(s.paths) == 0 {
 		return nil
 	}
@@ -74,6 +74,11 @@ func (s *shipped) upload(ctx context.Context, svc apiconnect.MillraceServiceClie
 	resp, err := svc.MissingFiles(ctx, connect.NewRequest(&api.MissingFilesRequest{Sha256: sums}))
 	if err != nil {
 		return err
+	}
+	if len(resp.Msg.GetSha256()) > 0 {
+		if err := allowed(); err != nil {
+			return err
+		}
 	}
 	for _, sum := range resp.Msg.GetSha256() {
 		if s.paths[sum] == "" {
@@ -180,13 +185,24 @@ func buildPackage(ctx context.Context, folder string, s *shipped) (string, error
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		return "", usagef("mend it, then try again: cd "+folder+" && go build", "go build %s failed:\n%s", folder, strings.TrimSpace(string(text)))
+		return "", usagef("mend it, then try again: cd "+folder+" && go build", "go build %s failed:\n%s", folder, firstLines(strings.TrimSpace(string(text)), compilerLines))
 	}
 	// Of a package that is no main, go build writes an archive, which is not executable, or nothing.
 	if st, err := os.Stat(out); err != nil || !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
 		return "", usagef("name the folder of a package main that calls mapreduce.Main: examples/wordcount is one", "%s has no package main", folder)
 	}
 	return out, nil
+}
+
+// compilerLines is how much of a compiler's complaints is shown.
+const compilerLines = 10
+
+func firstLines(text string, most int) string {
+	lines := strings.Split(text, "\n")
+	if more := len(lines) - most; more > 0 {
+		lines = append(lines[:most], fmt.Sprintf("… and %s", plural(more, "more line")))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // description is what an executable made with the SDK says of itself.

@@ -119,6 +119,7 @@ type spec struct {
 	args        string // as shown in help: "JOB [FILE…]"
 	min, max    int    // number of arguments; max < 0: any
 	handsOn     bool   // what comes after -- is kept apart
+	gathers     bool   // do says what is wrong with flags' values, beside other mistakes
 	example     string
 	flags       []cli.Flag
 	hidden      bool
@@ -134,6 +135,9 @@ func (a *app) leaf(s spec) *cli.Command {
 			k := &call{Context: c, app: a, args: a.inv.args, after: a.inv.after}
 			if !s.handsOn {
 				k.args, k.after = slices.Concat(k.args, k.after), nil
+			}
+			if len(a.inv.wrong) > 0 && !s.gathers {
+				return joinFaults(a.inv.wrong)
 			}
 			switch {
 			case len(k.args) < s.min:

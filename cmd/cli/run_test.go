@@ -128,7 +128,7 @@ func (p *pressCtrlC) Write(b []byte) (int, error) {
 func TestSubmitPrintsTheIDAlone(t *testing.T) {
 	m := &fakeMaster{jobs: []*api.Job{completed()}}
 	s := newSession(t).serve(m)
-	o := s.run("job", "submit", "wordcount", "--input", "s3://input/{a,b}", "--input", "s3://xyz/", "--output", "s3://output/", "--reduces", "0", "--split-size", "8MiB", "--memory", "1g",
+	o := s.run("job", "submit", "wordcount", "--input", "s3://input/{a,b}", "--input", "s3://xyz/", "--output", "s3://output/", "--reduces", "0", "--split-size", "8MiB", "--memory", "1g", "--max-record", "100MiB",
 		"-D", "a=b", "--env", "K=V=W", "--timeout", "90s", "--priority", "-3", "--name", "n", "--request-id", "r", "--overwrite", "--compress", "gzip", "--max-attempts", "2")
 	require.Equal(t, 0, o.code, o.err)
 	require.Equal(t, "s-ABCDEFGHIJKLM\n", o.out)
@@ -137,6 +137,7 @@ func TestSubmitPrintsTheIDAlone(t *testing.T) {
 	require.Equal(t, int32(0), *spec.Reduces)
 	require.EqualValues(t, 8<<20, spec.GetSplitSize())
 	require.EqualValues(t, 1<<30, spec.GetMemoryBytes())
+	require.EqualValues(t, 100<<20, spec.GetMaxRecordBytes())
 	require.Equal(t, map[string]string{"a": "b"}, spec.GetProgram().GetProperties())
 	require.Equal(t, map[string]string{"K": "V=W"}, spec.GetProgram().GetEnv())
 	require.EqualValues(t, 90_000, spec.GetTimeoutMs())

@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/proto"
 
 	"millrace/cmd/cli/view"
 	"millrace/jobs"
@@ -42,6 +43,7 @@ func jobFlags(short bool) []cli.Flag {
 		&cli.StringFlag{Name: "compress", Usage: "`CODEC` of the output"},
 		&cli.IntFlag{Name: "max-attempts", Usage: "tries `N` per task, default 4"},
 		&cli.StringFlag{Name: "memory", Usage: "`SIZE` per attempt; default: the node's memory over its slots"},
+		&cli.StringFlag{Name: "max-record", Usage: "`SIZE` of the longest record, default 64MiB, at most a quarter of the memory"},
 		&cli.BoolFlag{Name: "local", Usage: "run it in this one process; paths may then be local files"},
 	}
 	if !short {
@@ -56,7 +58,7 @@ func jobFlags(short bool) []cli.Flag {
 }
 
 func (a *app) runCommand() *cli.Command {
-	return a.leaf(spec{name: "run", usage: "submit a job and wait, the short way", args: "PROGRAM INPUT… OUTPUT [-- ARG…]", min: 0, max: -1, handsOn: true, flags: jobFlags(true),
+	return a.leaf(spec{name: "run", usage: "submit a job and wait, the short way", args: "PROGRAM INPUT… OUTPUT [-- ARG…]", min: 0, max: -1, handsOn: true, gathers: true, flags: jobFlags(true),
 		example: "millrace run wordcount s3://input/ s3://output/words/\nmillrace run grep s3://logs/ - -- -i error      the result on standard output",
 		do: func(c *call) error {
 			program, places := "", c.args
@@ -69,20 +71,21 @@ func (a *app) runCommand() *cli.Command {
 				return usagef("millrace run --mapper CMD s3://input/ s3://output/x/", "run --mapper needs INPUT… OUTPUT")
 			}
 			spec := &api.JobSpec{Input: places[:len(places)-1], Output: places[len(places)-1]}
-			return c.submit(spec, program, true)
+			return c.submit(spec, program, true, &mistakes{})
 		}})
 }
 
 func (a *app) submitCommand() *cli.Command {
-	return a.leaf(spec{name: "submit", usage: "submit a job", args: "[PROGRAM] [-- ARG…]", max: 1, handsOn: true, flags: jobFlags(false),
+	return a.leaf(spec{name: "submit", usage: "submit a job", args: "[PROGRAM] [-- ARG…]", max: 1, handsOn: true, gathers: true, flags: jobFlags(false),
 		example: "millrace job submit wordcount --input s3://input/ --output s3://output/words/ --wait\n" +
 			"millrace job submit --mapper ./map.py --reducer ./reduce.py --file map.py --file reduce.py --input s3://input/ --output s3://output/x/\n" +
 			"millrace job submit -f job.yaml",
 		do: func(c *call) error {
 			spec, program := &api.JobSpec{}, ""
-			if file := c.String("job-file"); file != "" {
+			var found mistakes
+			if c.IsSet("job-file") {
 				var err error
-				if spec, err = c.readJobFile(file); err != nil {
+				if spec, err = c.readJobFile(c.String("job-file"), &found); err != nil {
 					return err
 				}
 				program = spec.GetProgram().GetName()
@@ -96,61 +99,84 @@ func (a *app) submitCommand() *cli.Command {
 			if c.IsSet("output") {
 				spec.Output = c.String("output")
 			}
-			return c.submit(spec, program, c.Bool("wait"))
+			return c.submit(spec, program, c.Bool("wait"), &found)
 		}})
 }
 
-func (c *call) readJobFile(file string) (*api.JobSpec, error) {
-	var data []byte
-	var err error
-	if file == "-" {
-		data, err = io.ReadAll(c.env.Stdin)
-	} else {
-		data, err = os.ReadFile(file)
+// maxJobFile bounds what is read of a job file; the master takes less.
+const maxJobFile = 1 << 20 // bytes
+
+// readJobFile reads a job file as far as it can be understood.
+func (c *call) readJobFile(file string, found *mistakes) (*api.JobSpec, error) {
+	in := c.env.Stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, usagef("name a file that can be read", "job file: %s", err)
+		}
+		defer f.Close()
+		in = f
 	}
-	if err != nil {
+	data, err := io.ReadAll(io.LimitReader(in, maxJobFile+1))
+	switch {
+	case err != nil:
 		return nil, usagef("name a file that can be read", "job file: %s", err)
+	case len(data) > maxJobFile:
+		return nil, usagef("name inputs by prefix or pattern, put long arguments into a file that is shipped", "job file %s: it has more than 1 MiB", file)
 	}
 	spec, err := jobs.ParseYAML(data)
 	if err != nil {
-		return nil, &fault{lines: mistakes(fmt.Sprintf("job file %s: ", file), err), next: "millrace job submit --help; the fields are the flags' names in lowerCamelCase", code: exitUsage}
+		found.say("millrace job submit --help; the fields are the flags' names in lowerCamelCase", linesOf(fmt.Sprintf("job file %s: ", file), err)...)
+	}
+	if spec == nil {
+		return nil, found.fault()
 	}
 	return spec, nil
 }
 
-// mistakes lists the lines of an error (errors.Join writes one each).
-func mistakes(prefix string, err error) []string {
-	var out []string
-	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
-		out = append(out, prefix+line)
-	}
-	return out
-}
-
-// submit completes a spec from flags and submits it, or runs it here.
-func (c *call) submit(spec *api.JobSpec, program string, wait bool) error {
+// submit completes a spec from flags and submits it, or runs it here. All that is wrong is said at
+// once, what was found already and what the cluster knows of the places with it.
+func (c *call) submit(spec *api.JobSpec, program string, wait bool, found *mistakes) error {
 	ctx := c.Context.Context
-	if mistakes := c.applyFlags(spec); len(mistakes) > 0 {
-		return &fault{lines: mistakes, next: c.inv.name() + " --help", code: exitUsage}
+	for _, f := range c.inv.wrong {
+		found.say(f.next, f.lines...)
+	}
+	fileWrong := found.any()
+	for _, m := range c.applyFlags(spec) {
+		found.say(c.inv.name()+" --help", m)
 	}
 	toStdout := spec.Output == "-"
 	if toStdout && c.json && !c.Bool("dry-run") {
-		return usagef("give --output s3://…, then: millrace results JOB --json", "--output - and --json cannot share standard output")
+		found.wrong("give --output s3://…, then: millrace results JOB --json", "--output - and --json cannot share standard output")
 	}
 	if toStdout && spec.RequestId != "" {
-		return usagef("give --output s3://…, or leave --request-id away", "--request-id with --output -: the result of such a job is not kept, so that its repetition could not show it")
+		found.wrong("give --output s3://…, or leave --request-id away", "--request-id with --output -: the result of such a job is not kept, so that its repetition could not show it")
 	}
 	ship := &shipped{paths: map[string]string{}, sizes: map[string]int64{}}
 	defer ship.close()
-	if err := c.resolve(ctx, spec, program, ship); err != nil {
+	if err := c.resolve(ctx, spec, program, ship, found); err != nil {
 		return err
 	}
 	if c.Bool("local") {
+		if err := found.fault(); err != nil {
+			return err
+		}
 		return c.runLocal(ctx, spec, ship)
 	}
-	if problems := validate(spec, toStdout); len(problems) > 0 {
-		return &fault{lines: problems, next: c.inv.name() + " --help", code: exitUsage}
+	for _, problem := range validate(spec, toStdout) {
+		if !fileWrong || !strings.HasPrefix(problem, "no ") { // it may be there, and wrong
+			found.say(c.inv.name()+" --help", problem)
+		}
 	}
+	if found.any() {
+		found.askPlaces(ctx, c, spec)
+		return found.fault()
+	}
+	return c.send(ctx, spec, ship, toStdout, wait)
+}
+
+// send submits a spec in which nothing was found to be wrong here.
+func (c *call) send(ctx context.Context, spec *api.JobSpec, ship *shipped, toStdout, wait bool) error {
 	conn, err := c.connect()
 	if err != nil {
 		return err
@@ -166,8 +192,12 @@ func (c *call) submit(spec *api.JobSpec, program string, wait bool) error {
 			return err
 		}
 	}
-	if !c.Bool("dry-run") {
-		if err := ship.upload(ctx, conn.api()); err != nil {
+	if !c.Bool("dry-run") { // which starts nothing, and leaves nothing
+		err := ship.upload(ctx, conn.api(), func() error { // not for a job that will be refused
+			_, err := conn.api().SubmitJob(ctx, connect.NewRequest(&api.SubmitJobRequest{Spec: spec, PlacesOnly: true}))
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -194,12 +224,14 @@ func (c *call) submit(spec *api.JobSpec, program string, wait bool) error {
 }
 
 // validate checks what can be checked here, so that mistakes are named without a
-// round trip. The master checks again, and more.
+// round trip. The master checks again, and more. A program that could not be resolved has been named.
 func validate(spec *api.JobSpec, toStdout bool) []string {
-	check := spec
+	check := proto.Clone(spec).(*api.JobSpec)
 	if toStdout {
-		check = &api.JobSpec{Name: spec.Name, Program: spec.Program, Input: spec.Input, Output: "s3://to-standard-output/x/", Reduces: spec.Reduces, SplitSize: spec.SplitSize,
-			InputFormat: spec.InputFormat, OutputFormat: spec.OutputFormat, Compress: spec.Compress, MaxAttempts: spec.MaxAttempts, MemoryBytes: spec.MemoryBytes, MapOnly: spec.MapOnly}
+		check.Output = "s3://to-standard-output/x/"
+	}
+	if check.Program == nil {
+		check.Program, check.MapOnly = &api.Program{Kind: api.ProgramKind_PROGRAM_KIND_BUILTIN, Name: "unknown"}, false
 	}
 	var out []string
 	for _, err := range jobs.Validate(check) {
@@ -217,11 +249,13 @@ func (c *call) applyFlags(spec *api.JobSpec) (mistakes []string) {
 		n, err := bytesize.Parse(c.String(flag))
 		if err != nil || n == 0 {
 			mistakes = append(mistakes, fmt.Sprintf("--%s: %q is not a size: write it like 64MiB, 128MB, 1g or 65536", flag, c.String(flag)))
+			return
 		}
 		*to = n
 	}
 	size("split-size", &spec.SplitSize)
 	size("memory", &spec.MemoryBytes)
+	size("max-record", &spec.MaxRecordBytes)
 	text := func(flag string, to *string) {
 		if c.IsSet(flag) {
 			*to = c.String(flag)
@@ -239,29 +273,33 @@ func (c *call) applyFlags(spec *api.JobSpec) (mistakes []string) {
 		n := c.Int(flag)
 		if n < least || n > 1<<30 {
 			mistakes = append(mistakes, fmt.Sprintf("--%s %d is out of range: at least %d", flag, n, least))
+			return
 		}
 		*to = int32(n)
 	}
 	number("max-attempts", 1, &spec.MaxAttempts)
 	number("priority", -(1 << 30), &spec.Priority)
 	if c.IsSet("reduces") {
-		var n int32
-		number("reduces", 0, &n)
-		spec.Reduces = &n
+		n := int32(-1)
+		if number("reduces", 0, &n); n >= 0 {
+			spec.Reduces = &n
+		}
 	}
 	if c.IsSet("overwrite") {
 		spec.Overwrite = c.Bool("overwrite")
 	}
 	if c.IsSet("timeout") {
-		if spec.TimeoutMs = c.Duration("timeout").Milliseconds(); spec.TimeoutMs <= 0 {
+		if ms := c.Duration("timeout").Milliseconds(); ms > 0 {
+			spec.TimeoutMs = ms
+		} else {
 			mistakes = append(mistakes, fmt.Sprintf("--timeout %s is no time at all", c.Duration("timeout")))
 		}
 	}
 	return mistakes
 }
 
-// resolve fills in the program and the shipped files.
-func (c *call) resolve(ctx context.Context, spec *api.JobSpec, program string, ship *shipped) error {
+// resolve fills in the program and the shipped files. Without a program that can be run, spec.Program stays nil.
+func (c *call) resolve(ctx context.Context, spec *api.JobSpec, program string, ship *shipped, found *mistakes) error {
 	from := spec.GetProgram() // of a job file
 	streaming := &api.Program{Kind: api.ProgramKind_PROGRAM_KIND_STREAMING}
 	for _, k := range []struct {
@@ -276,28 +314,33 @@ func (c *call) resolve(ctx context.Context, spec *api.JobSpec, program string, s
 	if len(args) == 0 {
 		args = from.GetArgs()
 	}
-	var p *api.Program
+	spec.Program = nil
+	p := &api.Program{} // to put the settings into, and to check them
 	switch {
+	case streaming.Mapper+streaming.Reducer != "" && program != "" && program != from.GetName():
+		found.wrong(c.inv.name()+" --help", "a job has either a program (%s) or a mapper command, not both", program)
 	case streaming.Mapper+streaming.Reducer != "":
-		if program != "" && program != from.GetName() {
-			return usagef(c.inv.name()+" --help", "a job has either a program (%s) or a mapper command, not both", program)
-		}
 		p = streaming
 		p.Name, p.Args = firstWord(p.Mapper+" "+p.Reducer), args
 		// Without a reducer but with reduces, they sort.
 		spec.MapOnly = p.Reducer == "" && spec.GetReduces() == 0
+		spec.Program = p
 	case streaming.Combiner != "":
-		return usagef("add --mapper CMD (cat passes lines on)", "--combiner goes with --mapper")
+		found.wrong("add --mapper CMD (cat passes lines on)", "--combiner goes with --mapper")
 	case program == "":
-		return usagef("millrace job programs", "no program was given")
+		if !found.any() { // else it may be in the file, and wrong
+			found.wrong("millrace job programs", "no program was given")
+		}
 	default:
-		var err error
-		if p, spec.MapOnly, err = resolveProgram(ctx, program, args, ship); err != nil {
+		resolved, mapOnly, err := resolveProgram(ctx, program, args, ship)
+		if err := found.take(err); err != nil {
 			return err
 		}
+		if resolved != nil {
+			p, spec.Program, spec.MapOnly = resolved, resolved, mapOnly
+		}
 	}
-	spec.Program = p
-	return c.programSettings(p, from, ship)
+	return c.programSettings(p, from, ship, found)
 }
 
 func firstWord(command string) string {
@@ -306,14 +349,10 @@ func firstWord(command string) string {
 	return word[strings.LastIndex(word, "/")+1:]
 }
 
-func (c *call) programSettings(p, from *api.Program, ship *shipped) error {
-	var err error
-	if p.Env, err = pairs("--env", from.GetEnv(), c.StringSlice("env")); err != nil {
-		return err
-	}
-	if p.Properties, err = pairs("-D", from.GetProperties(), c.StringSlice("property")); err != nil {
-		return err
-	}
+// programSettings puts environment, properties and files into p.
+func (c *call) programSettings(p, from *api.Program, ship *shipped, found *mistakes) error {
+	p.Env = pairs("--env", from.GetEnv(), c.StringSlice("env"), found)
+	p.Properties = pairs("-D", from.GetProperties(), c.StringSlice("property"), found)
 	var named []string
 	for _, f := range from.GetFiles() { // a job file's entries: names as typed
 		named = append(named, f.GetName())
@@ -321,22 +360,26 @@ func (c *call) programSettings(p, from *api.Program, ship *shipped) error {
 	for _, s := range slices.Concat(named, c.StringSlice("file")) {
 		path, name := jobs.SplitFile(s)
 		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
-			return usagef("--file F#NAME", "--file %s: the name %q cannot be used", s, name)
+			found.wrong("--file F#NAME", "--file %s: the name %q cannot be used", s, name)
+			continue
 		}
 		if slices.ContainsFunc(p.Files, func(f *api.ShippedFile) bool { return f.GetName() == name }) {
-			return usagef("rename one of them: --file F#NAME", "two shipped files are called %s", name)
+			found.wrong("rename one of them: --file F#NAME", "two shipped files are called %s", name)
+			continue
 		}
 		f, err := ship.add(name, path, false)
-		if err != nil {
+		if err := found.take(err); err != nil {
 			return err
 		}
-		p.Files = append(p.Files, f)
+		if f != nil {
+			p.Files = append(p.Files, f)
+		}
 	}
 	return nil
 }
 
 // pairs reads K=V settings over those of a job file.
-func pairs(flag string, base map[string]string, given []string) (map[string]string, error) {
+func pairs(flag string, base map[string]string, given []string, found *mistakes) map[string]string {
 	out := map[string]string{}
 	for k, v := range base {
 		out[k] = v
@@ -344,11 +387,12 @@ func pairs(flag string, base map[string]string, given []string) (map[string]stri
 	for _, s := range given {
 		k, v, ok := strings.Cut(s, "=")
 		if !ok || k == "" {
-			return nil, usagef(flag+" NAME=VALUE", "%s %q is not of the form NAME=VALUE", flag, s)
+			found.wrong(flag+" NAME=VALUE", "%s %q is not of the form NAME=VALUE", flag, s)
+			continue
 		}
 		out[k] = v
 	}
-	return out, nil
+	return out
 }
 
 // scratchOutput is where a job's result lies until it has been printed.

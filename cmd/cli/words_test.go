@@ -161,8 +161,8 @@ func TestMistakesAboutLocalFiles(t *testing.T) {
 	}
 	s := newSession(t)
 	for line, says := range map[string]string{
-		"run README.md in out":       "millrace: README.md is not executable: PROGRAM comes first\nnext: millrace run PROGRAM INPUT… OUTPUT",
-		"run ./lib in out":           "millrace: ./lib has no package main\nnext: name the folder of a package main that calls mapreduce.Main",
+		"run README.md in out":       "millrace: README.md is not executable: PROGRAM comes first\nmillrace: input \"in\" is a local path",
+		"run ./lib in out":           "\nnext: name the folder of a package main that calls mapreduce.Main",
 		"fs cp README.md README.md":  "millrace: README.md would be copied onto itself\n",
 		"fs mv README.md ./":         "onto or into itself",
 		"fs cp -r lib lib/sub/":      "onto or into itself",

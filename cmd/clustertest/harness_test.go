@@ -341,6 +341,12 @@ type minio struct{ endpoint, key, secret string }
 // startMinIO starts a MinIO of its own for the test.
 func startMinIO(t testing.TB) minio {
 	t.Helper()
+	return startMinIOAs(t, "millrace-test", "millrace-test-secret")
+}
+
+// startMinIOAs starts one with a key of the test's own.
+func startMinIOAs(t testing.TB, key, secret string) minio {
+	t.Helper()
 	bin := os.Getenv("MILLRACE_MINIO")
 	if bin == "" {
 		t.Fatal("MILLRACE_MINIO is not set: run these tests with `make test-cluster`")
@@ -349,7 +355,7 @@ func startMinIO(t testing.TB) minio {
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	l.Close()
-	m := minio{"http://" + addr, "millrace-test", "millrace-test-secret"}
+	m := minio{"http://" + addr, key, secret}
 	cmd := exec.Command(bin, "server", "--quiet", "--address", addr, t.TempDir())
 	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+m.key, "MINIO_ROOT_PASSWORD="+m.secret, "MINIO_BROWSER=off")
 	log := &lockedBuffer{}

@@ -28,6 +28,7 @@ type Lister interface {
 type Object struct {
 	Bucket, Key, ETag string
 	Size              int64
+	Inputs            int // how many of the job's inputs match it
 }
 
 // FileBucket is the bucket that local files appear in to code that knows object
@@ -48,6 +49,28 @@ func objectURL(bucket, key string) string {
 type NoMatchError struct{ Input string }
 
 func (e *NoMatchError) Error() string { return "input " + e.Input + " matches nothing" }
+
+// Notes are what people should know of the objects that a job reads.
+func Notes(objects []Object) []string {
+	shared, most := 0, 0
+	for _, o := range objects {
+		if o.Inputs > 1 {
+			shared++
+			most = max(most, o.Inputs)
+		}
+	}
+	if shared == 0 {
+		return nil
+	}
+	what, times := "1 object is", "two inputs"
+	if shared > 1 {
+		what = fmt.Sprintf("%d objects are", shared)
+	}
+	if most > 2 {
+		times = fmt.Sprintf("up to %d inputs", most)
+	}
+	return []string{fmt.Sprintf("input: %s matched by %s: each is read once", what, times)}
+}
 
 // listedAtOnce bounds the inputs that are listed at the same time.
 const listedAtOnce = 8
@@ -77,14 +100,18 @@ func List(ctx context.Context, s Lister, inputs []string) ([]Object, error) {
 		return nil, err
 	}
 	type place struct{ bucket, key string }
-	seen := map[place]bool{}
+	seen := map[place]int{} // where in all
 	var all []Object
 	for _, objects := range found {
 		for _, o := range objects {
-			if p := (place{o.Bucket, o.Key}); !seen[p] {
-				seen[p] = true
+			p := place{o.Bucket, o.Key}
+			i, again := seen[p]
+			if !again {
+				i = len(all)
+				seen[p] = i
 				all = append(all, o)
 			}
+			all[i].Inputs++
 		}
 	}
 	return all, nil

@@ -11,6 +11,7 @@ import (
 
 	"millrace/jobs"
 	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
 )
 
 // ReadError names where reading failed. For a compressed object the offset
@@ -25,6 +26,22 @@ func (e *ReadError) Error() string {
 	return fmt.Sprintf("read %s at byte %d: %v", e.URL, e.Offset, e.Err)
 }
 func (e *ReadError) Unwrap() error { return e.Err }
+
+// Lasting says that the same bytes will fail again, wherever they are read: the input is
+// damaged, changed, gone, or has too long a record.
+func (e *ReadError) Lasting() bool {
+	for _, lasting := range []error{
+		ErrDamaged, ErrRecordTooLong, objectstore.ErrPrecondition, objectstore.ErrNotExist, objectstore.ErrNoSuchBucket,
+	} {
+		if errors.Is(e.Err, lasting) {
+			return true
+		}
+	}
+	return false
+}
+
+// ErrDamaged is wrapped by the error for a compressed object that cannot be inflated.
+var ErrDamaged = errors.New("damaged input")
 
 // ErrRecordTooLong is wrapped by the error for a record over MaxRecord.
 var ErrRecordTooLong = errors.New("record too long")
@@ -251,7 +268,7 @@ func (r *Reader) found(start int64, line []byte, length int64, carry []byte) ([]
 
 func (r *Reader) tooLong(start int64) error {
 	return &ReadError{URL: objectURL(r.piece.Bucket, r.piece.Key), Offset: start,
-		Err: fmt.Errorf("%w: the record that begins here is longer than the limit of %d bytes", ErrRecordTooLong, r.maxRecord)}
+		Err: fmt.Errorf("%w: the record that begins here is longer than the limit of %d bytes; --max-record raises it, up to a quarter of --memory", ErrRecordTooLong, r.maxRecord)}
 }
 
 // advance brings the bytes that follow the buffer, from beyond the piece if

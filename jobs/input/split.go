@@ -13,8 +13,8 @@ const maxPieces = 10_000
 
 // Cut cuts objects into splits of about size bytes (128 MiB if size < 1), in the
 // order of the objects: big ones at multiples of size, small ones and the
-// ends of big ones packed together up to it, .gz ones alone. Empty objects
-// give no piece, and no split is empty.
+// ends of big ones packed together up to it, gzip ones alone. Empty objects
+// give no piece, gzip ones neither (folder markers and failed writes look so), and no split is empty.
 func Cut(objects []Object, size int64, format string) []*api.Split {
 	if size < 1 {
 		size = jobs.DefaultSplitSize
@@ -65,5 +65,9 @@ func (p *packer) flush() {
 	p.pieces, p.filled = nil, 0
 }
 
-// gzipped says whether an object is a gzip file, which cannot be cut.
-func gzipped(key string) bool { return strings.HasSuffix(strings.ToLower(key), ".gz") }
+// gzipped says whether an object is a gzip file, which cannot be cut: by its name, .gz or
+// .gzip in any case.
+func gzipped(key string) bool {
+	key = strings.ToLower(key)
+	return strings.HasSuffix(key, ".gz") || strings.HasSuffix(key, ".gzip")
+}

@@ -90,6 +90,7 @@ type Result struct {
 	Segments      record.Ledger               // what the maps wrote and the reduces read
 	Map, Reduce   time.Duration               // how long each phase took
 	Commit        time.Duration
+	Notes         []string // what people should know of it, a sentence each
 }
 
 // TaskError is a failed task. A job's first one fails the job.
@@ -119,6 +120,7 @@ type run struct {
 	retried objectstore.Tally // by tasks
 	target  target
 	objects []input.Object
+	notes   []string
 	splits  []*api.Split
 	bytes   int64
 	maps    int
@@ -245,7 +247,7 @@ func (r *run) plan(ctx context.Context) error {
 	if size <= 0 {
 		size = jobs.DefaultSplitSize
 	}
-	r.objects = objects
+	r.objects, r.notes = objects, input.Notes(objects)
 	r.splits = input.Cut(objects, size, s.InputFormat)
 	for _, o := range objects {
 		r.bytes += o.Size
@@ -275,7 +277,7 @@ func (r *run) plan(ctx context.Context) error {
 func (r *run) execute(ctx context.Context) (*Result, error) {
 	stop := r.watch()
 	defer stop()
-	result := &Result{ID: r.id, Maps: r.maps, Reduces: r.reds, InputBytes: r.bytes}
+	result := &Result{ID: r.id, Maps: r.maps, Reduces: r.reds, InputBytes: r.bytes, Notes: r.notes}
 	start := time.Now()
 	maps, err := r.runMaps(ctx)
 	if err != nil {

@@ -116,7 +116,8 @@ func (r *run) each(ctx context.Context, kind byte, n int, do func(ctx context.Co
 func (r *run) lease(kind api.TaskKind, letter byte, i int) *api.ChildLease {
 	return &api.ChildLease{
 		Attempt: fmt.Sprintf("%s-%c-%05d-1-1", r.id, letter, i), Job: r.id, Kind: kind, Index: int32(i), Number: 1,
-		Program: r.Spec.Program, MemoryBytes: r.Spec.MemoryBytes, MaxRecordBytes: jobs.DefaultMaxRecord,
+		Program: r.Spec.Program, MemoryBytes: r.Spec.MemoryBytes,
+		MaxRecordBytes: jobs.RecordLimit(r.Spec.MaxRecordBytes, r.Spec.MemoryBytes),
 	}
 }
 

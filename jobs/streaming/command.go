@@ -67,7 +67,12 @@ func start(t *task.Context, what, line string, emit emitter) (*command, error) {
 	}
 	c.pipe, c.in = pipes[3], bufio.NewWriterSize(pipes[3], pipeBuffer)
 	c.out, c.stderr = pipes[4], pipes[5]
-	c.readers.Go(func() { c.readErr = readLines(c.out, t.Lease().MaxRecordBytes, emit) })
+	c.readers.Go(func() {
+		if c.readErr = readLines(c.out, t.Lease().MaxRecordBytes, emit); errors.Is(c.readErr, errLongLine) {
+			c.kill() // it may never end its line
+		}
+		_, _ = io.Copy(io.Discard, c.out) // no full pipe is to stop it
+	})
 	c.readers.Go(func() { c.report.read(c.stderr) })
 	go c.wait() // ends with ended, which close and abort wait for
 	c.stop = context.AfterFunc(t.Context(), c.kill)
@@ -96,8 +101,10 @@ func (c *command) connect() ([]*os.File, error) {
 	return pipes, nil
 }
 
-// readLines hands on each line, without its end, valid during the call. After an
-// error it reads on to the end, so that the command is not stopped by a full pipe.
+// errLongLine says that a command wrote a line over the limit.
+var errLongLine = errors.New("it wrote a line longer than the limit")
+
+// readLines hands on each line, without its end, valid during the call.
 func readLines(r io.Reader, limit int64, emit emitter) error {
 	if limit <= 0 {
 		limit = 64 << 20
@@ -109,8 +116,7 @@ func readLines(r io.Reader, limit int64, emit emitter) error {
 		if err == bufio.ErrBufferFull {
 			long = append(long, part...)
 			if int64(len(long)) > limit {
-				_, _ = io.Copy(io.Discard, b) // the line's length is the error
-				return fmt.Errorf("it wrote a line longer than the limit of %d bytes", limit)
+				return fmt.Errorf("%w of %d bytes; --max-record raises it, up to a quarter of --memory", errLongLine, limit)
 			}
 			continue
 		}
@@ -155,7 +161,7 @@ func (c *command) wait() {
 	c.out.Close()
 	c.stderr.Close()
 	switch {
-	case err != nil:
+	case err != nil && !errors.Is(c.readErr, errLongLine):
 		c.err = c.exitError(err)
 	case c.readErr != nil:
 		c.err = &task.ProgramError{Message: fmt.Sprintf("%s `%s`", c.what, c.cmd.Args[2]), Err: c.readErr, StderrTail: c.report.tail()}

@@ -195,6 +195,8 @@ func TestFailuresNameTheirCause(t *testing.T) {
 		"signal":          {&api.Program{Mapper: "kill -SEGV $$"}, 0, 0, "SIGSEGV", "signal 11 (SIGSEGV)", ""},
 		"signal within":   {&api.Program{Mapper: "sh -c 'kill -9 $$'; exit $?"}, 0, 137, "SIGKILL", "signal 9, SIGKILL", ""},
 		"reducer":         {&api.Program{Mapper: "cat", Reducer: "exit 5"}, 1, 5, "", "reducer `exit 5` exited with code 5", ""},
+		"endless line":    {&api.Program{Mapper: "tr '\\0' x </dev/zero"}, 0, 0, "", "it wrote a line longer than the limit of 67108864 bytes; --max-record raises it", ""},
+		"long line":       {&api.Program{Mapper: "cat", Reducer: "head -c 70000000 /dev/zero; cat >/dev/null; sleep 1000"}, 1, 0, "", "it wrote a line longer than the limit of 67108864 bytes", ""},
 		"combiner":        {&api.Program{Mapper: "cat", Combiner: "exit 6", Reducer: "cat"}, 1, 6, "", "combiner `exit 6` exited with code 6", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

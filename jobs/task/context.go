@@ -95,7 +95,7 @@ func (t *Context) EmitCombined(key, value []byte) {
 		return
 	}
 	if int64(len(key)+len(value)) > t.maxRecord {
-		t.Fail(&ProgramError{Message: fmt.Sprintf("emitted a record of %d bytes; the limit is %d", len(key)+len(value), t.maxRecord)})
+		t.Fail(&ProgramError{Message: fmt.Sprintf("emitted a record of %d bytes; the limit is %d: --max-record raises it, up to a quarter of --memory", len(key)+len(value), t.maxRecord)})
 		return
 	}
 	if t.collector == nil {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 
 	"millrace/jobs/input"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/shortage"
 )
 
 // ErrKilled is the cause of a context that ends an attempt by order.
@@ -75,10 +75,18 @@ func tail(s string, max int) string {
 	return strings.ToValidUTF8(s, "")
 }
 
-// nodesFault says that a full disk or a store out of reach is the cause, wherever it was
-// met: a program that passes such an error on, or trips over it, has done nothing wrong.
-func nodesFault(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, objectstore.ErrUnreachable)
+// scarce says that the node has run out of something, or that its disk is no good. A full disk is the
+// node's trouble wherever it was met: a program that passes such an error on has done nothing wrong.
+// Of everything else a program may run out by its own doing.
+func scarce(err error) bool {
+	var program *ProgramError
+	switch shortage.Of(err) {
+	case shortage.None:
+		return false
+	case shortage.Disk:
+		return true
+	}
+	return !errors.As(err, &program) && !errors.Is(err, objectstore.ErrUnreachable)
 }
 
 // namingStore adds which store it was to an error of one that does not answer.
@@ -105,19 +113,25 @@ func failure(ctx context.Context, err error, url string, offset int64) *api.Fail
 	case ctx.Err() != nil:
 		f.Kind = api.FailureKind_FAILURE_KIND_KILLED
 		f.Message = context.Cause(ctx).Error()
-	case nodesFault(err):
+	case scarce(err):
+		f.Kind, f.Message = api.FailureKind_FAILURE_KIND_RESOURCE, shortage.Explained(err).Error()
+	case errors.Is(err, objectstore.ErrUnreachable): // whatever a program has made of it
 		if errors.As(err, &read) {
 			f.Input, f.Offset = read.URL, read.Offset
 		}
 	case errors.As(err, &program):
 		f.Kind = api.FailureKind_FAILURE_KIND_PROGRAM
 		f.ExitCode, f.Signal = int32(program.ExitCode), program.Signal
+		f.Message = shortage.Explained(err).Error()
 		f.StderrTail = tail(program.StderrTail, maxTail)
 		f.Input, f.Offset = url, offset
 	case errors.As(err, &read):
 		f.Input, f.Offset = read.URL, read.Offset
-		if !errors.Is(err, objectstore.ErrDenied) {
-			f.Kind = api.FailureKind_FAILURE_KIND_PROGRAM // the input itself: damaged, changed, too long a record
+		switch {
+		case read.Lasting():
+			f.Kind = api.FailureKind_FAILURE_KIND_INPUT
+		case !errors.Is(err, objectstore.ErrDenied):
+			f.Kind = api.FailureKind_FAILURE_KIND_PROGRAM
 		}
 	}
 	if len(f.Message) > maxMessage {

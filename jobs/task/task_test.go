@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -65,10 +66,18 @@ func TestKindsOfFailure(t *testing.T) {
 		url  string
 	}{
 		"program":              {t.Context(), fmt.Errorf("x: %w", &ProgramError{Message: "bad"}), api.FailureKind_FAILURE_KIND_PROGRAM, "here"},
-		"input changed":        {t.Context(), read(objectstore.ErrPrecondition), api.FailureKind_FAILURE_KIND_PROGRAM, "s3://b/k"},
+		"input changed":        {t.Context(), read(objectstore.ErrPrecondition), api.FailureKind_FAILURE_KIND_INPUT, "s3://b/k"},
 		"store unreachable":    {t.Context(), read(objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_NODE, "s3://b/k"},
-		"disk full":            {t.Context(), full, api.FailureKind_FAILURE_KIND_NODE, ""},
-		"disk full in combine": {t.Context(), programError("finish the mapper", fmt.Errorf("combine: %w", full)), api.FailureKind_FAILURE_KIND_NODE, ""},
+		"disk full":            {t.Context(), full, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
+		"disk full in combine": {t.Context(), programError("finish the mapper", fmt.Errorf("combine: %w", full)), api.FailureKind_FAILURE_KIND_RESOURCE, ""},
+		"input damaged":        {t.Context(), read(input.ErrDamaged), api.FailureKind_FAILURE_KIND_INPUT, "s3://b/k"},
+		"record too long":      {t.Context(), read(input.ErrRecordTooLong), api.FailureKind_FAILURE_KIND_INPUT, "s3://b/k"},
+		"body cut short":       {t.Context(), read(io.ErrUnexpectedEOF), api.FailureKind_FAILURE_KIND_PROGRAM, "s3://b/k"},
+		"quota":                {t.Context(), &os.PathError{Op: "write", Path: "/x", Err: syscall.EDQUOT}, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
+		"disk read-only":       {t.Context(), &os.PathError{Op: "open", Path: "/x", Err: syscall.EROFS}, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
+		"disk broken":          {t.Context(), &os.PathError{Op: "read", Path: "/x", Err: syscall.EIO}, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
+		"engine's descriptors": {t.Context(), &os.PathError{Op: "open", Path: "/x", Err: syscall.EMFILE}, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
+		"program's own":        {t.Context(), programError("map", &os.PathError{Op: "open", Path: "/x", Err: syscall.EMFILE}), api.FailureKind_FAILURE_KIND_PROGRAM, "here"},
 		"store away at close":  {t.Context(), programError("finish the mapper", objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_NODE, ""},
 		"something else":       {t.Context(), errors.New("odd"), api.FailureKind_FAILURE_KIND_NODE, ""},
 		"segment":              {t.Context(), broken, api.FailureKind_FAILURE_KIND_SEGMENT, ""},

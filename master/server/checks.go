@@ -11,66 +11,74 @@ import (
 
 	"github.com/agnivade/levenshtein"
 
+	"millrace/jobs"
 	"millrace/jobs/input"
 	"millrace/master/state"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
 )
 
-// mistake is one thing wrong with a job, and what to do about it.
-type mistake struct{ text, next string }
-
 // peek is how many names a check looks at before it looks at all.
 const peek = 1000
 
-// checkStores asks the store, at once, all that must be right before a job is logged.
-func (s *Server) checkStores(ctx context.Context, v *state.View, spec *api.JobSpec) error {
-	ctx, cancel := context.WithTimeout(ctx, checkWithin)
-	defer cancel()
+// checkPlaces asks the log, the store and the nodes, at once, all that must be right about
+// a job's places before it is logged. What the spec shows to be wrong is not asked for. c is
+// the job's cluster, nil if it has none; files: what it ships must have been uploaded. An error is one of the master's own.
+func (s *Server) checkPlaces(ctx context.Context, v *state.View, l *Leader, c *state.Cluster, spec *api.JobSpec, files bool, found *findings) error {
+	inputs, output := jobs.Askable(spec)
+	found.reserved(v, output)
 	store, settings, err := s.jobStore(v, spec)
+	if p := new(problem); errors.As(err, &p) {
+		found.wrong(p.next, "%s", strings.Join(p.errs, "; "))
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	checks := []func() ([]mistake, error){
-		func() ([]mistake, error) { return checkOutput(ctx, store, spec) },
-		func() ([]mistake, error) { return s.checkFiles(ctx, v, spec) },
+	ctx, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	var checks []func() ([]mistake, error)
+	if output != "" {
+		checks = append(checks, func() ([]mistake, error) { return checkOutput(ctx, store, output, spec.Overwrite) },
+			func() ([]mistake, error) { return nil, checkWritable(ctx, store, output) })
 	}
-	for _, in := range spec.Input {
+	for _, in := range inputs {
 		checks = append(checks, func() ([]mistake, error) { return checkInput(ctx, store, in) })
 	}
-	found := make([][]mistake, len(checks))
+	if files {
+		checks = append(checks, func() ([]mistake, error) { return s.checkFiles(ctx, v, spec) })
+	}
+	mistakes := make([][]mistake, len(checks))
 	errs := make([]error, len(checks))
+	var silent []unreached
 	var wg sync.WaitGroup
 	for i, check := range checks {
-		wg.Go(func() { found[i], errs[i] = check() })
+		wg.Go(func() { mistakes[i], errs[i] = check() })
+	}
+	if c != nil && len(checks) > 0 {
+		wg.Go(func() {
+			silent = s.reach.ask(ctx, l.Sessions, c.ID, settings, bucketOf(slices.Concat(inputs, []string{output})))
+		})
 	}
 	wg.Wait()
+	found.mistakes = append(found.mistakes, slices.Concat(mistakes...)...)
 	for _, err := range errs {
-		if err != nil {
-			if errors.Is(err, context.DeadlineExceeded) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				err = fmt.Errorf("%w: no answer within %s", objectstore.ErrUnreachable, checkWithin)
-			}
-			return fmt.Errorf("object store %s: %w", settings.GetEndpoint(), err)
-		}
+		found.trouble(ctx, settings.GetEndpoint(), err)
 	}
-	return mistakesOf(slices.Concat(found...))
+	if c != nil {
+		found.unreached(v, settings.GetEndpoint(), l.Sessions.Nodes(), c.ID, silent)
+	}
+	return nil
 }
 
-// mistakesOf makes one problem of them; each advice is given once.
-func mistakesOf(found []mistake) error {
-	if len(found) == 0 {
-		return nil
-	}
-	var texts, nexts []string
-	for _, m := range found {
-		if !slices.Contains(texts, m.text) {
-			texts = append(texts, m.text)
-		}
-		if m.next != "" && !slices.Contains(nexts, m.next) {
-			nexts = append(nexts, m.next)
+// bucketOf is the bucket of the first place that has one.
+func bucketOf(places []string) string {
+	for _, p := range places {
+		if u, err := objectstore.ParseURL(p); err == nil {
+			return u.Bucket
 		}
 	}
-	return usage(strings.Join(nexts, "; "), texts...)
+	return ""
 }
 
 // checkInput finds out whether an input matches anything, from the first names if they will do.
@@ -89,7 +97,7 @@ func checkInput(ctx context.Context, store objectstore.Store, in string) ([]mist
 	case errors.Is(err, objectstore.ErrNoSuchBucket):
 		return noBucket(ctx, store, "input", in, false)
 	case isStoreTrouble(err):
-		return nil, fmt.Errorf("list input %s: %w", in, err)
+		return nil, &placeError{"input " + in, err}
 	}
 	return []mistake{{"input " + in + ": " + err.Error(), ""}}, nil
 }
@@ -107,26 +115,26 @@ func parent(in string) string {
 }
 
 // checkOutput makes sure that the output's bucket is there and its prefix empty.
-func checkOutput(ctx context.Context, store objectstore.Store, spec *api.JobSpec) ([]mistake, error) {
-	u, err := objectstore.ParseURL(spec.Output)
+func checkOutput(ctx context.Context, store objectstore.Store, output string, overwrite bool) ([]mistake, error) {
+	u, err := objectstore.ParseURL(output)
 	if err != nil {
 		return []mistake{{err.Error(), ""}}, nil
 	}
 	limit := peek + 1
-	if spec.Overwrite {
+	if overwrite {
 		limit = 1
 	}
 	n := 0
 	for _, err := range store.List(ctx, u.Bucket, u.Key, objectstore.ListOptions{Max: limit}) {
 		switch {
 		case errors.Is(err, objectstore.ErrNoSuchBucket):
-			return noBucket(ctx, store, "output", spec.Output, true)
+			return noBucket(ctx, store, "output", output, true)
 		case err != nil:
-			return nil, fmt.Errorf("list output %s: %w", spec.Output, err)
+			return nil, &placeError{"output " + output, err}
 		}
 		n++
 	}
-	if n == 0 || spec.Overwrite {
+	if n == 0 || overwrite {
 		return nil, nil
 	}
 	count := fmt.Sprintf("%d objects", n)
@@ -136,7 +144,22 @@ func checkOutput(ctx context.Context, store objectstore.Store, spec *api.JobSpec
 	case n > peek:
 		count = fmt.Sprintf("more than %d objects", peek)
 	}
-	return []mistake{{fmt.Sprintf("output %s is not empty (%s)", spec.Output, count), "choose another --output, or add --overwrite"}}, nil
+	return []mistake{{fmt.Sprintf("output %s is not empty (%s)", output, count), "choose another --output, or add --overwrite"}}, nil
+}
+
+// checkWritable finds out whether the key may write to the output, and leaves nothing there whatever
+// comes of it: a part of an upload that does not exist is refused in any case, but to whom
+// may not write for that reason.
+func checkWritable(ctx context.Context, store objectstore.Store, output string) error {
+	u, err := objectstore.ParseURL(output)
+	if err != nil {
+		return nil
+	}
+	_, err = store.UploadPart(ctx, u.Bucket, u.Key+"part-00000", "no-such-upload", 1, []byte("x"))
+	if errors.Is(err, objectstore.ErrDenied) {
+		return &placeError{"output " + output, err}
+	}
+	return nil // that it is away, or has no such bucket, others find and say better
 }
 
 // noBucket names the bucket that was probably meant.

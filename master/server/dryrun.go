@@ -33,7 +33,7 @@ func (s *Server) dryRun(ctx context.Context, v *state.View, l *Leader, c *state.
 		Input: spec.Input, Output: spec.Output, Priority: spec.Priority, BytesTotal: plan.Bytes,
 		Maps:    &api.TaskCounts{Total: plan.Splits, Pending: plan.Splits},
 		Reduces: &api.TaskCounts{Total: plan.Reduces, Pending: plan.Reduces},
-		Plan:    plan,
+		Plan:    plan, Notes: input.Notes(objects),
 	}, nil
 }
 

@@ -55,11 +55,16 @@ type rule struct {
 	next string
 }
 
+// What to do about a store that is away or refuses.
+const (
+	unreachableNext = "check that the object store runs and that the masters can reach it; it is safe to repeat the command"
+	deniedNext      = "check the object store's keys and what they allow"
+)
+
 // rules are tried in order. An unreachable or unwilling store is not CodeUnavailable, by
 // which clients would repeat the call to a master in vain.
 var rules = []rule{
 	{ErrNotLeader, connect.CodeUnavailable, client.ExitUnreachable, "it is safe to repeat the command"},
-	{state.ErrOutputReserved, connect.CodeFailedPrecondition, client.ExitUsage, "choose another --output, or wait for that job"},
 	{state.ErrToken, connect.CodeUnauthenticated, client.ExitUnreachable, "make a new one: millrace join-token create"},
 	{security.ErrMalformedToken, connect.CodeInvalidArgument, client.ExitUsage, "copy the whole token, or make a new one: millrace join-token create"},
 	{security.ErrIdentity, connect.CodeInvalidArgument, client.ExitUsage, ""},
@@ -68,8 +73,8 @@ var rules = []rule{
 	{state.ErrLedger, connect.CodeDataLoss, client.ExitFailed, ""},
 	{state.ErrNotFound, connect.CodeNotFound, client.ExitNotFound, ""},
 	{state.ErrExists, connect.CodeAlreadyExists, client.ExitFailed, ""},
-	{objectstore.ErrUnreachable, connect.CodeFailedPrecondition, client.ExitUnreachable, "check that the object store runs and that the masters can reach it; it is safe to repeat the command"},
-	{objectstore.ErrDenied, connect.CodeFailedPrecondition, client.ExitUnreachable, "check the object store's keys and what they allow"},
+	{objectstore.ErrUnreachable, connect.CodeFailedPrecondition, client.ExitUnreachable, unreachableNext},
+	{objectstore.ErrDenied, connect.CodeFailedPrecondition, client.ExitUnreachable, deniedNext},
 	{objectstore.ErrNoSuchBucket, connect.CodeInvalidArgument, client.ExitUsage, ""},
 	{objectstore.ErrNotExist, connect.CodeNotFound, client.ExitNotFound, ""},
 	{session.ErrStaleTerm, connect.CodeUnavailable, client.ExitUnreachable, ""},
@@ -93,12 +98,15 @@ func toConnect(err error) error {
 		done *connect.Error
 		p    *problem
 		none *input.NoMatchError
+		held *state.OutputReservedError
 	)
 	switch {
 	case errors.As(err, &p):
 		return withDetail(p.code, err, &api.Problems{Errors: p.errs, Next: p.next, ExitCode: p.exit})
 	case errors.As(err, &done):
 		return done
+	case errors.As(err, &held): // another submit was faster
+		return withDetail(connect.CodeFailedPrecondition, err, &api.Problems{Errors: []string{held.Error()}, Next: reservedNext(held.Job), ExitCode: client.ExitUsage})
 	case errors.As(err, &none):
 		return withDetail(connect.CodeInvalidArgument, err, &api.Problems{Errors: []string{none.Error()}, ExitCode: client.ExitUsage})
 	}

@@ -103,6 +103,25 @@ func (f *fakeTracker) set(job string, l tracker.Live) {
 type fakeSessions struct {
 	nodes  []session.Node
 	served chan string
+
+	mu     sync.Mutex
+	probed []string          // nodes, in the order in which they were asked
+	why    map[string]string // what they answer; "-": nothing at all
+}
+
+func (f *fakeSessions) Probe(ctx context.Context, node string, p *api.StoreProbe) (string, error) {
+	f.mu.Lock()
+	f.probed = append(f.probed, node)
+	why := f.why[node]
+	f.mu.Unlock()
+	switch why {
+	case "-":
+		<-ctx.Done()
+		return "", ctx.Err()
+	case "gone":
+		return "", session.ErrNotConnected
+	}
+	return why, nil
 }
 
 func (f *fakeSessions) Nodes() []session.Node { return f.nodes }

@@ -41,6 +41,7 @@ type Log interface {
 type Sessions interface {
 	Serve(ctx context.Context, nodeID string, s session.Stream) error
 	Nodes() []session.Node
+	Probe(ctx context.Context, node string, p *api.StoreProbe) (reason string, err error)
 }
 
 // Tracker takes jobs through their phases; *tracker.Tracker is one.
@@ -102,6 +103,7 @@ type Server struct {
 	forward *forwarder
 	workers *workerLogs
 	plans   *planCache
+	reach   reach
 	closed  chan struct{}
 	once    func()
 
@@ -119,7 +121,7 @@ func New(c Config) (*Server, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Server{cfg: c, log: c.Logger.Named("server"), mux: http.NewServeMux(), plans: newPlanCache(), closed: make(chan struct{}), watchEvery: watchEvery}
+	s := &Server{cfg: c, log: c.Logger.Named("server"), mux: http.NewServeMux(), plans: newPlanCache(), reach: reach{now: c.Now}, closed: make(chan struct{}), watchEvery: watchEvery}
 	var err error
 	if s.forward, err = newForwarder(c.Credential); err != nil {
 		return nil, err

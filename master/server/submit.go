@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,8 +23,8 @@ const checkWithin = 30 * time.Second
 // twice: an entry delays heartbeats when it grows to half a megabyte.
 const maxSpec = 128 << 10 // bytes
 
-// SubmitJob checks a job, all mistakes at once: first what can be told from the spec alone, then
-// against the store; then one entry of the log makes it PENDING.
+// SubmitJob checks a job and names all mistakes at once, those that can be told from the spec beside
+// those that the log, the store and the nodes know of; then one entry of the log makes it PENDING.
 func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[api.SubmitJobRequest]) (*connect.Response[api.Job], error) {
 	v, l, err := s.read(ctx)
 	if err != nil {
@@ -36,12 +35,15 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 	}
 	spec := proto.Clone(req.Msg.Spec).(*api.JobSpec)
 	jobs.Normalize(spec)
-	c, err := checkSpec(v, spec)
-	if err != nil {
-		return nil, err
-	}
 	user := callOf(ctx).caller.ID
-	if !req.Msg.DryRun {
+	var found findings
+	if !req.Msg.PlacesOnly {
+		found.spec(spec)
+	}
+	c, ok := v.Cluster(spec.Cluster)
+	if !ok {
+		found.wrong("millrace cluster list", "no such cluster: %s", spec.Cluster)
+	} else if len(found.mistakes) == 0 && !req.Msg.DryRun && !req.Msg.PlacesOnly {
 		// Before the store is looked at: the first one's output would be in the way of its repetition.
 		if j := submittedBefore(v, c.ID, user, spec.RequestId); j != nil {
 			return s.repeated(l, j, spec)
@@ -50,14 +52,22 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 	if req.Msg.DryRun && spec.Program != nil { // its files are uploaded when it is to be started
 		spec.Program.Files, spec.Program.Executable = nil, nil
 	}
-	if err := s.checkStores(ctx, v, spec); err != nil {
+	if err := s.checkPlaces(ctx, v, l, c, spec, !req.Msg.PlacesOnly, &found); err != nil {
+		return nil, err
+	}
+	if err := found.refusal(); err != nil {
 		// Or while it was looked at: of requests that come at once, one is the first.
-		if j := submittedBefore(s.cfg.View(), c.ID, user, spec.RequestId); j != nil && !req.Msg.DryRun {
-			return s.repeated(l, j, spec)
+		if c != nil && !req.Msg.DryRun && !req.Msg.PlacesOnly {
+			if j := submittedBefore(s.cfg.View(), c.ID, user, spec.RequestId); j != nil {
+				return s.repeated(l, j, spec)
+			}
 		}
 		return nil, err
 	}
-	if req.Msg.DryRun {
+	switch {
+	case req.Msg.PlacesOnly:
+		return connect.NewResponse(&api.Job{}), nil
+	case req.Msg.DryRun:
 		job, err := s.dryRun(ctx, v, l, c, spec)
 		if err != nil {
 			return nil, err
@@ -84,19 +94,19 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 	return connect.NewResponse(l.view(j)), nil
 }
 
-// checkSpec finds every mistake that needs no store.
-func checkSpec(v *state.View, spec *api.JobSpec) (*state.Cluster, error) {
-	var mistakes []string
+// spec finds every mistake that the spec alone shows, and fills in what a program decides.
+func (f *findings) spec(spec *api.JobSpec) {
+	const next = "millrace job submit --help shows the flags, millrace job programs the programs"
 	for _, err := range jobs.Validate(spec) {
-		mistakes = append(mistakes, err.Error())
+		f.wrong(next, "%s", err)
 	}
-	if p := spec.GetProgram(); p.GetKind() == api.ProgramKind_PROGRAM_KIND_BUILTIN {
+	if p := spec.GetProgram(); p.GetKind() == api.ProgramKind_PROGRAM_KIND_BUILTIN && p.GetName() != "" {
 		mapOnly, err := builtin.Check(p.GetName(), p.GetArgs())
 		switch {
 		case err != nil:
-			mistakes = append(mistakes, err.Error())
+			f.wrong(next, "%s", err)
 		case mapOnly && spec.GetReduces() > 0:
-			mistakes = append(mistakes, fmt.Sprintf("program %s has no reducer: --reduces can only be 0, not %d", p.GetName(), spec.GetReduces()))
+			f.wrong(next, "program %s has no reducer: --reduces can only be 0, not %d", p.GetName(), spec.GetReduces())
 		case mapOnly:
 			spec.MapOnly = true
 		}
@@ -107,14 +117,6 @@ func checkSpec(v *state.View, spec *api.JobSpec) (*state.Cluster, error) {
 	if spec.MapOnly && spec.Reduces == nil {
 		spec.Reduces = proto.Int32(0)
 	}
-	c, ok := v.Cluster(spec.Cluster)
-	if !ok {
-		mistakes = append(mistakes, fmt.Sprintf("no such cluster: %s", spec.Cluster))
-	}
-	if len(mistakes) > 0 {
-		return nil, usage("millrace job submit --help shows the flags, millrace job programs the programs", mistakes...)
-	}
-	return c, nil
 }
 
 // submittedBefore finds the job that a request id has made.
@@ -226,10 +228,4 @@ func (s *Server) jobStore(v *state.View, spec *api.JobSpec) (objectstore.Store, 
 		return nil, nil, usage("check the job's store settings", err.Error())
 	}
 	return store, spec.Store, nil
-}
-
-// isStoreTrouble says that a check could not be made, as against that it found a mistake.
-func isStoreTrouble(err error) bool {
-	return errors.Is(err, objectstore.ErrUnreachable) || errors.Is(err, objectstore.ErrDenied) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

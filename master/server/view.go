@@ -25,7 +25,7 @@ func jobView(j *state.Job, live tracker.Live) *api.Job {
 		AttemptsKilled:      int64(j.Killed),
 		AttemptsLost:        int64(j.Lost),
 		AttemptsSpeculative: int64(j.Speculative),
-		BytesDone:           j.BytesDone, BytesTotal: j.BytesTotal,
+		BytesDone:           j.BytesDone, BytesTotal: j.BytesTotal, Notes: j.Notes,
 		Failure:       failureView(j.Failure),
 		Counters:      countersView(j.Counters),
 		OutputRecords: j.OutputRecords, OutputBytes: j.OutputBytes, Parts: int64(j.Parts),

@@ -366,6 +366,12 @@ func (r *Registry) deliver(nodeID string, e *entry, c *conn, m *api.WorkerMessag
 		e.node.DiskFree = beat.DiskFreeBytes
 		c.push(&api.MasterMessage{Message: &api.MasterMessage_Pong{Pong: &api.Pong{}}})
 	}
+	answer := m.GetProbed()
+	if answer != nil {
+		r.probed(nodeID, answer)
+	}
 	r.mu.Unlock()
-	r.cfg.Handler.Message(nodeID, m)
+	if answer == nil {
+		r.cfg.Handler.Message(nodeID, m)
+	}
 }

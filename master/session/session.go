@@ -94,6 +94,7 @@ type Registry struct {
 
 	mu     sync.Mutex
 	nodes  map[string]*entry
+	probes probes
 	closed bool
 	done   chan struct{} // closed by Close
 }
@@ -117,7 +118,8 @@ func New(c Config) *Registry {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	return &Registry{cfg: c, log: c.Log.Named("session"), nodes: map[string]*entry{}, done: make(chan struct{})}
+	return &Registry{cfg: c, log: c.Log.Named("session"), nodes: map[string]*entry{}, done: make(chan struct{}),
+		probes: probes{waiting: map[uint64]probe{}}}
 }
 
 // Handle sets the Handler, before the first Serve: who handles sessions needs

@@ -63,6 +63,7 @@ type PlanJob struct {
 	PlanKey    string    `json:"planKey"`
 	PlanDigest string    `json:"planDigest"`
 	BytesTotal int64     `json:"bytesTotal"`
+	Notes      []string  `json:"notes,omitempty"`
 	Maps       int       `json:"maps"`
 	Reduces    int       `json:"reduces"`
 	At         time.Time `json:"at"`

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/hashicorp/go-memdb"
 )
 
 // job returns a copy of a job's record, to change and put.
@@ -37,10 +39,8 @@ func (t *txn) submitJob(c SubmitJob) (*Job, error) {
 	if _, ok := first[Cluster](t.Txn, tableCluster, byID, in.Cluster); !ok {
 		return nil, fmt.Errorf("cluster %q: %w", in.Cluster, ErrNotFound)
 	}
-	for other := range each[Job](t.Txn, tableJob, byOpen) {
-		if overlap(in.Output, other.Output) {
-			return nil, &OutputReservedError{Job: other.ID, Output: in.Output}
-		}
+	if other := reserved(t.Txn, in.Output); other != nil {
+		return nil, &OutputReservedError{Job: other.ID, Output: in.Output}
 	}
 	j := &Job{ // what is not the submitter's to say starts empty
 		ID: in.ID, Cluster: in.Cluster, Name: in.Name, Program: in.Program, User: in.User, RequestID: in.RequestID,
@@ -49,6 +49,16 @@ func (t *txn) submitJob(c SubmitJob) (*Job, error) {
 		Sequence: t.index, State: JobPending,
 	}
 	return j, t.putJob(j)
+}
+
+// reserved is the open job whose output equals, contains or lies in that one, or nil.
+func reserved(t *memdb.Txn, output string) *Job {
+	for other := range each[Job](t, tableJob, byOpen) {
+		if overlap(output, other.Output) {
+			return other
+		}
+	}
+	return nil
 }
 
 // overlap says whether two output prefixes are equal or one lies in the other.
@@ -74,6 +84,7 @@ func (t *txn) planJob(c PlanJob) (*Job, error) {
 	}
 	j.State, j.Phase, j.PlannedAt = JobRunning, PhaseMapping, c.At
 	j.PlanKey, j.PlanDigest, j.BytesTotal, j.Maps, j.Reduces = c.PlanKey, c.PlanDigest, c.BytesTotal, c.Maps, c.Reduces
+	j.Notes = c.Notes
 	if j.Maps == 0 {
 		j.MapsEndedAt = c.At
 		if !j.MapOnly() {

@@ -70,6 +70,9 @@ func (v *View) Jobs(cluster string) []*Job {
 // OpenJobs returns the site's jobs that have not ended, the oldest first.
 func (v *View) OpenJobs() []*Job { return collect(each[Job](v.txn, tableJob, byOpen)) }
 
+// Reserved is the open job whose output equals, contains or lies in this one, or nil.
+func (v *View) Reserved(output string) *Job { return reserved(v.txn, output) }
+
 // Job finds a job by its id.
 func (v *View) Job(id string) (*Job, bool) { return first[Job](v.txn, tableJob, byID, id) }
 

@@ -64,6 +64,30 @@ func TestJobFailsAfterItsAttempts(t *testing.T) {
 	})
 }
 
+// Damaged input is the same on every node: one more try, elsewhere, and the job fails.
+func TestDamagedInputIsTriedTwice(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		for _, id := range []string{"i-a", "i-b", "i-c"} {
+			w.join(id, state.RoleCore, 1).play = func(l *api.Lease) *api.Failure {
+				if isMap(l) && l.Index == 1 {
+					return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_INPUT, Message: "damaged", Input: "s3://data/in/text", Offset: 17}
+				}
+				return nil
+			}
+		}
+		w.lead()
+		w.submit(3, 1, nil)
+		j := w.await()
+		w.nothing(state.JobFailed)
+		require.Equal(t, 2, j.Failed)
+		require.Equal(t, "task m-00001 failed 2 times: damaged", j.Reason)
+		require.Equal(t, "s3://data/in/text", j.Failure.Input)
+		require.EqualValues(t, 17, j.Failure.Offset)
+		task, _ := w.log.View().Task(testJob, state.TaskID{Kind: state.Map, Index: 1})
+		require.NotEqual(t, task.Ended[0].Node, task.Ended[1].Node)
+	})
+}
+
 // A slot that the job's own waiting reduce holds is none to wait for: a program that
 // fails everywhere says so at once.
 func TestFailingMapDoesNotWaitForItsOwnReduce(t *testing.T) {

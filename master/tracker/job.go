@@ -73,14 +73,16 @@ type task struct {
 	fetched  bool      // it was in a worker's queue and taken back: next it gets a slot
 	choosy   time.Time // until then it waits for a node that is not in those lists
 	refusals int       // completions the log did not take
-	avoid    []string  // nodes where one has failed
-	shun     []string  // nodes where one could not read what others could
-	waiting  bool      // in the queue
-	current  *attempt  // that may still win
-	spare    *upload   // made ahead, for the next attempt
-	gone     bool      // the winner's segment node says it does not have it
-	losing   bool      // a LoseMaps is under way
-	bytes    int64     // maps: of the split
+	// unreadable counts failures that are the input's own.
+	unreadable int
+	avoid      []string // nodes where one has failed
+	shun       []string // nodes where one could not read what others could
+	waiting    bool     // in the queue
+	current    *attempt // that may still win
+	spare      *upload  // made ahead, for the next attempt
+	gone       bool     // the winner's segment node says it does not have it
+	losing     bool     // a LoseMaps is under way
+	bytes      int64    // maps: of the split
 }
 
 func (k *task) String() string { return taskName(k.id) }

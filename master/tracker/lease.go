@@ -85,7 +85,7 @@ func (t *Tracker) lease(j *job, k *task, node string) {
 	n := t.nodes[node]
 	m := &api.Lease{
 		Job: j.id, Kind: apiKind(k.id.Kind), Index: int32(k.id.Index), Number: int32(k.number + 1),
-		Program: j.spec.Program, Store: j.creds, MemoryBytes: j.spec.MemoryBytes, MaxRecordBytes: jobs.DefaultMaxRecord,
+		Program: j.spec.Program, Store: j.creds, MemoryBytes: j.spec.MemoryBytes, MaxRecordBytes: jobs.RecordLimit(j.spec.MaxRecordBytes, j.spec.MemoryBytes),
 		Maps: int32(j.rec.Maps),
 	}
 	if k.id.Kind == state.Map {

@@ -140,7 +140,7 @@ func (t *Tracker) makePlan(ctx context.Context, j *job, inputs []string, slots i
 	if err != nil {
 		return state.PlanJob{}, nil, fmt.Errorf("store the plan: %w", err)
 	}
-	c := state.PlanJob{Job: j.id, PlanKey: key, PlanDigest: digest, BytesTotal: plan.Bytes, Maps: len(plan.Splits)}
+	c := state.PlanJob{Job: j.id, PlanKey: key, PlanDigest: digest, BytesTotal: plan.Bytes, Maps: len(plan.Splits), Notes: input.Notes(objects)}
 	switch {
 	case j.spec.MapOnly:
 	case j.spec.Reduces != nil:

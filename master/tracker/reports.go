@@ -240,11 +240,18 @@ func (t *Tracker) fail(a *attempt, r *api.AttemptReport, f *api.Failure) {
 			t.ended(a, e, state.CountsLost, nil)
 			return
 		}
-		fallthrough
+		t.ended(a, e, state.CountsFailed, func() { t.afterFailure(j, k, e) })
 	default:
+		if kind == api.FailureKind_FAILURE_KIND_INPUT {
+			k.unreadable++
+		}
 		t.ended(a, e, state.CountsFailed, func() { t.afterFailure(j, k, e) })
 	}
 }
+
+// maxUnreadable is how often a task's input is tried that is damaged, changed, gone, or has too long a
+// record: the same bytes fail again, but for a node whose memory or network had spoilt them.
+const maxUnreadable = 2
 
 // keeperMoved says whether a map on a task node may have failed because a core node, where
 // its segment was to go, went away meanwhile or is away now: that is not its own fault.
@@ -268,6 +275,9 @@ func (t *Tracker) afterFailure(j *job, k *task, e *state.EndedAttempt) {
 	most := int(j.spec.MaxAttempts)
 	if most <= 0 {
 		most = jobs.DefaultMaxAttempts
+	}
+	if k.unreadable >= maxUnreadable {
+		most = min(most, maxUnreadable)
 	}
 	if k.done || k.failures < most {
 		t.beChoosy(j, k)

@@ -133,6 +133,8 @@ const (
 	FailureKind_FAILURE_KIND_NODE        FailureKind = 2 // the node's own fault (disk, missing file): counts, too
 	FailureKind_FAILURE_KIND_SEGMENT     FailureKind = 3 // a map's segment was missing or damaged: the map runs again, does not count
 	FailureKind_FAILURE_KIND_KILLED      FailureKind = 4 // ended by order: does not count
+	FailureKind_FAILURE_KIND_RESOURCE    FailureKind = 5 // the node has run out of something (disk, inodes, descriptors) or its disk is no good: does not count, the node gets nothing for a while
+	FailureKind_FAILURE_KIND_INPUT       FailureKind = 6 // the input itself: damaged, changed, too long a record. Counts, and more than two tries are of no use
 )
 
 // Enum value maps for FailureKind.
@@ -143,6 +145,8 @@ var (
 		2: "FAILURE_KIND_NODE",
 		3: "FAILURE_KIND_SEGMENT",
 		4: "FAILURE_KIND_KILLED",
+		5: "FAILURE_KIND_RESOURCE",
+		6: "FAILURE_KIND_INPUT",
 	}
 	FailureKind_value = map[string]int32{
 		"FAILURE_KIND_UNSPECIFIED": 0,
@@ -150,6 +154,8 @@ var (
 		"FAILURE_KIND_NODE":        2,
 		"FAILURE_KIND_SEGMENT":     3,
 		"FAILURE_KIND_KILLED":      4,
+		"FAILURE_KIND_RESOURCE":    5,
+		"FAILURE_KIND_INPUT":       6,
 	}
 )
 
@@ -1125,13 +1131,15 @@ const file_types_proto_rawDesc = "" +
 	"\x18PROGRAM_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PROGRAM_KIND_BUILTIN\x10\x01\x12\x13\n" +
 	"\x0fPROGRAM_KIND_GO\x10\x02\x12\x1a\n" +
-	"\x16PROGRAM_KIND_STREAMING\x10\x03*\x8f\x01\n" +
+	"\x16PROGRAM_KIND_STREAMING\x10\x03*\xc2\x01\n" +
 	"\vFailureKind\x12\x1c\n" +
 	"\x18FAILURE_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14FAILURE_KIND_PROGRAM\x10\x01\x12\x15\n" +
 	"\x11FAILURE_KIND_NODE\x10\x02\x12\x18\n" +
 	"\x14FAILURE_KIND_SEGMENT\x10\x03\x12\x17\n" +
-	"\x13FAILURE_KIND_KILLED\x10\x04B\x16Z\x14millrace/pkg/api;apib\x06proto3"
+	"\x13FAILURE_KIND_KILLED\x10\x04\x12\x19\n" +
+	"\x15FAILURE_KIND_RESOURCE\x10\x05\x12\x16\n" +
+	"\x12FAILURE_KIND_INPUT\x10\x06B\x16Z\x14millrace/pkg/api;apib\x06proto3"
 
 var (
 	file_types_proto_rawDescOnce sync.Once

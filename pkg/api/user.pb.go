@@ -384,27 +384,28 @@ func (*UploadFileResponse) Descriptor() ([]byte, []int) {
 }
 
 type JobSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"` // name or id; "" = default
-	Program       *Program               `protobuf:"bytes,3,opt,name=program,proto3" json:"program,omitempty"`
-	Input         []string               `protobuf:"bytes,4,rep,name=input,proto3" json:"input,omitempty"`
-	Output        string                 `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
-	Overwrite     bool                   `protobuf:"varint,6,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
-	Reduces       *int32                 `protobuf:"varint,7,opt,name=reduces,proto3,oneof" json:"reduces,omitempty"`
-	SplitSize     int64                  `protobuf:"varint,8,opt,name=split_size,json=splitSize,proto3" json:"split_size,omitempty"` // bytes; 0 = 128 MiB
-	InputFormat   string                 `protobuf:"bytes,9,opt,name=input_format,json=inputFormat,proto3" json:"input_format,omitempty"`
-	OutputFormat  string                 `protobuf:"bytes,10,opt,name=output_format,json=outputFormat,proto3" json:"output_format,omitempty"`
-	Compress      string                 `protobuf:"bytes,11,opt,name=compress,proto3" json:"compress,omitempty"`
-	MaxAttempts   int32                  `protobuf:"varint,12,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // 0 = 4
-	MemoryBytes   int64                  `protobuf:"varint,13,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	Priority      int32                  `protobuf:"varint,14,opt,name=priority,proto3" json:"priority,omitempty"`
-	TimeoutMs     int64                  `protobuf:"varint,15,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	RequestId     string                 `protobuf:"bytes,16,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	MapOnly       bool                   `protobuf:"varint,17,opt,name=map_only,json=mapOnly,proto3" json:"map_only,omitempty"` // the program has no reducer (Go programs say so when described)
-	Store         *ObjectStore           `protobuf:"bytes,18,opt,name=store,proto3" json:"store,omitempty"`                     // absent: the site's
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Cluster        string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"` // name or id; "" = default
+	Program        *Program               `protobuf:"bytes,3,opt,name=program,proto3" json:"program,omitempty"`
+	Input          []string               `protobuf:"bytes,4,rep,name=input,proto3" json:"input,omitempty"`
+	Output         string                 `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
+	Overwrite      bool                   `protobuf:"varint,6,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	Reduces        *int32                 `protobuf:"varint,7,opt,name=reduces,proto3,oneof" json:"reduces,omitempty"`
+	SplitSize      int64                  `protobuf:"varint,8,opt,name=split_size,json=splitSize,proto3" json:"split_size,omitempty"` // bytes; 0 = 128 MiB
+	InputFormat    string                 `protobuf:"bytes,9,opt,name=input_format,json=inputFormat,proto3" json:"input_format,omitempty"`
+	OutputFormat   string                 `protobuf:"bytes,10,opt,name=output_format,json=outputFormat,proto3" json:"output_format,omitempty"`
+	Compress       string                 `protobuf:"bytes,11,opt,name=compress,proto3" json:"compress,omitempty"`
+	MaxAttempts    int32                  `protobuf:"varint,12,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // 0 = 4
+	MemoryBytes    int64                  `protobuf:"varint,13,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	Priority       int32                  `protobuf:"varint,14,opt,name=priority,proto3" json:"priority,omitempty"`
+	TimeoutMs      int64                  `protobuf:"varint,15,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	RequestId      string                 `protobuf:"bytes,16,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	MapOnly        bool                   `protobuf:"varint,17,opt,name=map_only,json=mapOnly,proto3" json:"map_only,omitempty"`                        // the program has no reducer (Go programs say so when described)
+	Store          *ObjectStore           `protobuf:"bytes,18,opt,name=store,proto3" json:"store,omitempty"`                                            // absent: the site's
+	MaxRecordBytes int64                  `protobuf:"varint,19,opt,name=max_record_bytes,json=maxRecordBytes,proto3" json:"max_record_bytes,omitempty"` // 0 = 64 MiB
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *JobSpec) Reset() {
@@ -563,10 +564,20 @@ func (x *JobSpec) GetStore() *ObjectStore {
 	return nil
 }
 
+func (x *JobSpec) GetMaxRecordBytes() int64 {
+	if x != nil {
+		return x.MaxRecordBytes
+	}
+	return 0
+}
+
 type SubmitJobRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spec          *JobSpec               `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
-	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Spec   *JobSpec               `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	DryRun bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The caller has found mistakes already and wants those of the places beside them: the
+	// cluster, the inputs, the output. Nothing is started, and an answer without error has no job.
+	PlacesOnly    bool `protobuf:"varint,3,opt,name=places_only,json=placesOnly,proto3" json:"places_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -611,6 +622,13 @@ func (x *SubmitJobRequest) GetSpec() *JobSpec {
 func (x *SubmitJobRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *SubmitJobRequest) GetPlacesOnly() bool {
+	if x != nil {
+		return x.PlacesOnly
 	}
 	return false
 }
@@ -1037,6 +1055,7 @@ type Job struct {
 	StoreRetries        int64                  `protobuf:"varint,34,opt,name=store_retries,json=storeRetries,proto3" json:"store_retries,omitempty"` // requests to the object store that were repeated, by attempts and the leader
 	StoreTrouble        string                 `protobuf:"bytes,35,opt,name=store_trouble,json=storeTrouble,proto3" json:"store_trouble,omitempty"`  // what the last one was repeated for
 	Plan                *JobPlan               `protobuf:"bytes,50,opt,name=plan,proto3" json:"plan,omitempty"`                                      // in the answer to a dry run alone
+	Notes               []string               `protobuf:"bytes,60,rep,name=notes,proto3" json:"notes,omitempty"`                                    // what people should know of it, a sentence each
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -1319,6 +1338,13 @@ func (x *Job) GetStoreTrouble() string {
 func (x *Job) GetPlan() *JobPlan {
 	if x != nil {
 		return x.Plan
+	}
+	return nil
+}
+
+func (x *Job) GetNotes() []string {
+	if x != nil {
+		return x.Notes
 	}
 	return nil
 }
@@ -2962,7 +2988,7 @@ const file_user_proto_rawDesc = "" +
 	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\"\x14\n" +
-	"\x12UploadFileResponse\"\xcc\x04\n" +
+	"\x12UploadFileResponse\"\xf6\x04\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12.\n" +
@@ -2985,12 +3011,15 @@ const file_user_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x10 \x01(\tR\trequestId\x12\x19\n" +
 	"\bmap_only\x18\x11 \x01(\bR\amapOnly\x12.\n" +
-	"\x05store\x18\x12 \x01(\v2\x18.millrace.v1.ObjectStoreR\x05storeB\n" +
+	"\x05store\x18\x12 \x01(\v2\x18.millrace.v1.ObjectStoreR\x05store\x12(\n" +
+	"\x10max_record_bytes\x18\x13 \x01(\x03R\x0emaxRecordBytesB\n" +
 	"\n" +
-	"\b_reduces\"U\n" +
+	"\b_reduces\"v\n" +
 	"\x10SubmitJobRequest\x12(\n" +
 	"\x04spec\x18\x01 \x01(\v2\x14.millrace.v1.JobSpecR\x04spec\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\";\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x1f\n" +
+	"\vplaces_only\x18\x03 \x01(\bR\n" +
+	"placesOnly\";\n" +
 	"\rGetJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\"C\n" +
@@ -3020,7 +3049,7 @@ const file_user_proto_rawDesc = "" +
 	"\x06offset\x18\a \x01(\x03R\x06offset\x12\x1f\n" +
 	"\vstderr_tail\x18\b \x01(\tR\n" +
 	"stderrTail\x12\x18\n" +
-	"\amessage\x18\t \x01(\tR\amessage\"\xd2\n" +
+	"\amessage\x18\t \x01(\tR\amessage\"\xe8\n" +
 	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -3063,7 +3092,8 @@ const file_user_proto_rawDesc = "" +
 	"\bpriority\x18! \x01(\x05R\bpriority\x12#\n" +
 	"\rstore_retries\x18\" \x01(\x03R\fstoreRetries\x12#\n" +
 	"\rstore_trouble\x18# \x01(\tR\fstoreTrouble\x12(\n" +
-	"\x04plan\x182 \x01(\v2\x14.millrace.v1.JobPlanR\x04plan\"\xdf\x03\n" +
+	"\x04plan\x182 \x01(\v2\x14.millrace.v1.JobPlanR\x04plan\x12\x14\n" +
+	"\x05notes\x18< \x03(\tR\x05notes\"\xdf\x03\n" +
 	"\aJobPlan\x12\x18\n" +
 	"\aobjects\x18\x01 \x01(\x03R\aobjects\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x16\n" +

@@ -210,6 +210,7 @@ type WorkerMessage struct {
 	//	*WorkerMessage_Started
 	//	*WorkerMessage_Problem
 	//	*WorkerMessage_Returned
+	//	*WorkerMessage_Probed
 	Message       isWorkerMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -306,6 +307,15 @@ func (x *WorkerMessage) GetReturned() *LeaseReturned {
 	return nil
 }
 
+func (x *WorkerMessage) GetProbed() *StoreProbed {
+	if x != nil {
+		if x, ok := x.Message.(*WorkerMessage_Probed); ok {
+			return x.Probed
+		}
+	}
+	return nil
+}
+
 type isWorkerMessage_Message interface {
 	isWorkerMessage_Message()
 }
@@ -334,6 +344,10 @@ type WorkerMessage_Returned struct {
 	Returned *LeaseReturned `protobuf:"bytes,6,opt,name=returned,proto3,oneof"` // answer to Revoke: it had not started
 }
 
+type WorkerMessage_Probed struct {
+	Probed *StoreProbed `protobuf:"bytes,7,opt,name=probed,proto3,oneof"` // answer to StoreProbe
+}
+
 func (*WorkerMessage_Hello) isWorkerMessage_Message() {}
 
 func (*WorkerMessage_Heartbeat) isWorkerMessage_Message() {}
@@ -345,6 +359,8 @@ func (*WorkerMessage_Started) isWorkerMessage_Message() {}
 func (*WorkerMessage_Problem) isWorkerMessage_Message() {}
 
 func (*WorkerMessage_Returned) isWorkerMessage_Message() {}
+
+func (*WorkerMessage_Probed) isWorkerMessage_Message() {}
 
 type WorkerHello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -360,6 +376,7 @@ type WorkerHello struct {
 	Pid           int64                  `protobuf:"varint,10,opt,name=pid,proto3" json:"pid,omitempty"`
 	Running       []*RunningAttempt      `protobuf:"bytes,11,rep,name=running,proto3" json:"running,omitempty"`
 	Segments      []*HeldSegment         `protobuf:"bytes,12,rep,name=segments,proto3" json:"segments,omitempty"`
+	Problem       string                 `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"` // why it can take no tasks now, for people; "" = it can
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,6 +493,13 @@ func (x *WorkerHello) GetSegments() []*HeldSegment {
 		return x.Segments
 	}
 	return nil
+}
+
+func (x *WorkerHello) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 type RunningAttempt struct {
@@ -626,6 +650,7 @@ type WorkerHeartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DiskFreeBytes int64                  `protobuf:"varint,1,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
 	Progress      []*AttemptProgress     `protobuf:"bytes,2,rep,name=progress,proto3" json:"progress,omitempty"` // of running attempts, what changed
+	Problem       string                 `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`   // why it can take no tasks now, for people; "" = it can
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -672,6 +697,13 @@ func (x *WorkerHeartbeat) GetProgress() []*AttemptProgress {
 		return x.Progress
 	}
 	return nil
+}
+
+func (x *WorkerHeartbeat) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 type AttemptProgress struct {
@@ -1052,6 +1084,7 @@ type MasterMessage struct {
 	//	*MasterMessage_Ack
 	//	*MasterMessage_Forget
 	//	*MasterMessage_Pong
+	//	*MasterMessage_Probe
 	Message       isMasterMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1166,6 +1199,15 @@ func (x *MasterMessage) GetPong() *Pong {
 	return nil
 }
 
+func (x *MasterMessage) GetProbe() *StoreProbe {
+	if x != nil {
+		if x, ok := x.Message.(*MasterMessage_Probe); ok {
+			return x.Probe
+		}
+	}
+	return nil
+}
+
 type isMasterMessage_Message interface {
 	isMasterMessage_Message()
 }
@@ -1202,6 +1244,10 @@ type MasterMessage_Pong struct {
 	Pong *Pong `protobuf:"bytes,8,opt,name=pong,proto3,oneof"` // answers each heartbeat; renews the worker's view of the leader
 }
 
+type MasterMessage_Probe struct {
+	Probe *StoreProbe `protobuf:"bytes,9,opt,name=probe,proto3,oneof"`
+}
+
 func (*MasterMessage_Welcome) isMasterMessage_Message() {}
 
 func (*MasterMessage_Lease) isMasterMessage_Message() {}
@@ -1218,6 +1264,129 @@ func (*MasterMessage_Forget) isMasterMessage_Message() {}
 
 func (*MasterMessage_Pong) isMasterMessage_Message() {}
 
+func (*MasterMessage_Probe) isMasterMessage_Message() {}
+
+// StoreProbe asks whether this worker reaches a job's store, before the job is accepted.
+type StoreProbe struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // of this leader's term; the answer repeats it
+	Store         *ObjectStore           `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	Bucket        string                 `protobuf:"bytes,3,opt,name=bucket,proto3" json:"bucket,omitempty"`                      // to look for; what the store says of it does not matter
+	WithinMs      int64                  `protobuf:"varint,4,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"` // the worker answers by then, whatever it knows
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreProbe) Reset() {
+	*x = StoreProbe{}
+	mi := &file_worker_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreProbe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreProbe) ProtoMessage() {}
+
+func (x *StoreProbe) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreProbe.ProtoReflect.Descriptor instead.
+func (*StoreProbe) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *StoreProbe) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *StoreProbe) GetStore() *ObjectStore {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+func (x *StoreProbe) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *StoreProbe) GetWithinMs() int64 {
+	if x != nil {
+		return x.WithinMs
+	}
+	return 0
+}
+
+type StoreProbed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"` // why the store does not answer here or takes the key for invalid; "" = it is fine
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreProbed) Reset() {
+	*x = StoreProbed{}
+	mi := &file_worker_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreProbed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreProbed) ProtoMessage() {}
+
+func (x *StoreProbed) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreProbed.ProtoReflect.Descriptor instead.
+func (*StoreProbed) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StoreProbed) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *StoreProbed) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type Pong struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1226,7 +1395,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1407,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1420,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{13}
+	return file_worker_proto_rawDescGZIP(), []int{15}
 }
 
 type SessionWelcome struct {
@@ -1268,7 +1437,7 @@ type SessionWelcome struct {
 
 func (x *SessionWelcome) Reset() {
 	*x = SessionWelcome{}
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1449,7 @@ func (x *SessionWelcome) String() string {
 func (*SessionWelcome) ProtoMessage() {}
 
 func (x *SessionWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1462,7 @@ func (x *SessionWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionWelcome.ProtoReflect.Descriptor instead.
 func (*SessionWelcome) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{14}
+	return file_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SessionWelcome) GetTerm() uint64 {
@@ -1361,7 +1530,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1542,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1555,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{15}
+	return file_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Lease) GetJob() string {
@@ -1497,7 +1666,7 @@ type NodeAddress struct {
 
 func (x *NodeAddress) Reset() {
 	*x = NodeAddress{}
-	mi := &file_worker_proto_msgTypes[16]
+	mi := &file_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1678,7 @@ func (x *NodeAddress) String() string {
 func (*NodeAddress) ProtoMessage() {}
 
 func (x *NodeAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[16]
+	mi := &file_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1691,7 @@ func (x *NodeAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddress.ProtoReflect.Descriptor instead.
 func (*NodeAddress) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{16}
+	return file_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NodeAddress) GetNode() string {
@@ -1549,7 +1718,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_worker_proto_msgTypes[17]
+	mi := &file_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1730,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[17]
+	mi := &file_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1743,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{17}
+	return file_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Kill) GetAttempt() string {
@@ -1600,7 +1769,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_worker_proto_msgTypes[18]
+	mi := &file_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1781,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[18]
+	mi := &file_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1794,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{18}
+	return file_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Revoke) GetAttempt() string {
@@ -1649,7 +1818,7 @@ type SegmentLocations struct {
 
 func (x *SegmentLocations) Reset() {
 	*x = SegmentLocations{}
-	mi := &file_worker_proto_msgTypes[19]
+	mi := &file_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1830,7 @@ func (x *SegmentLocations) String() string {
 func (*SegmentLocations) ProtoMessage() {}
 
 func (x *SegmentLocations) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[19]
+	mi := &file_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1843,7 @@ func (x *SegmentLocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentLocations.ProtoReflect.Descriptor instead.
 func (*SegmentLocations) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{19}
+	return file_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SegmentLocations) GetJob() string {
@@ -1718,7 +1887,7 @@ type SegmentLocation struct {
 
 func (x *SegmentLocation) Reset() {
 	*x = SegmentLocation{}
-	mi := &file_worker_proto_msgTypes[20]
+	mi := &file_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1899,7 @@ func (x *SegmentLocation) String() string {
 func (*SegmentLocation) ProtoMessage() {}
 
 func (x *SegmentLocation) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[20]
+	mi := &file_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1912,7 @@ func (x *SegmentLocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentLocation.ProtoReflect.Descriptor instead.
 func (*SegmentLocation) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{20}
+	return file_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SegmentLocation) GetMap() int32 {
@@ -1791,7 +1960,7 @@ type ReportAck struct {
 
 func (x *ReportAck) Reset() {
 	*x = ReportAck{}
-	mi := &file_worker_proto_msgTypes[21]
+	mi := &file_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1972,7 @@ func (x *ReportAck) String() string {
 func (*ReportAck) ProtoMessage() {}
 
 func (x *ReportAck) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[21]
+	mi := &file_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1985,7 @@ func (x *ReportAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportAck.ProtoReflect.Descriptor instead.
 func (*ReportAck) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{21}
+	return file_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReportAck) GetAttempt() string {
@@ -1843,7 +2012,7 @@ type ForgetJob struct {
 
 func (x *ForgetJob) Reset() {
 	*x = ForgetJob{}
-	mi := &file_worker_proto_msgTypes[22]
+	mi := &file_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2024,7 @@ func (x *ForgetJob) String() string {
 func (*ForgetJob) ProtoMessage() {}
 
 func (x *ForgetJob) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[22]
+	mi := &file_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2037,7 @@ func (x *ForgetJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetJob.ProtoReflect.Descriptor instead.
 func (*ForgetJob) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{22}
+	return file_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ForgetJob) GetJob() string {
@@ -1898,15 +2067,16 @@ const file_worker_proto_rawDesc = "" +
 	"\n" +
 	"gossip_key\x18\x06 \x01(\fR\tgossipKey\x12\x18\n" +
 	"\amasters\x18\a \x03(\tR\amasters\x12!\n" +
-	"\fgossip_peers\x18\b \x03(\tR\vgossipPeers\"\xec\x02\n" +
+	"\fgossip_peers\x18\b \x03(\tR\vgossipPeers\"\xa0\x03\n" +
 	"\rWorkerMessage\x120\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.millrace.v1.WorkerHelloH\x00R\x05hello\x12<\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x1c.millrace.v1.WorkerHeartbeatH\x00R\theartbeat\x124\n" +
 	"\x06report\x18\x03 \x01(\v2\x1a.millrace.v1.AttemptReportH\x00R\x06report\x127\n" +
 	"\astarted\x18\x04 \x01(\v2\x1b.millrace.v1.AttemptStartedH\x00R\astarted\x127\n" +
 	"\aproblem\x18\x05 \x01(\v2\x1b.millrace.v1.SegmentProblemH\x00R\aproblem\x128\n" +
-	"\breturned\x18\x06 \x01(\v2\x1a.millrace.v1.LeaseReturnedH\x00R\breturnedB\t\n" +
-	"\amessage\"\x9e\x03\n" +
+	"\breturned\x18\x06 \x01(\v2\x1a.millrace.v1.LeaseReturnedH\x00R\breturned\x122\n" +
+	"\x06probed\x18\a \x01(\v2\x18.millrace.v1.StoreProbedH\x00R\x06probedB\t\n" +
+	"\amessage\"\xb8\x03\n" +
 	"\vWorkerHello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -1921,7 +2091,8 @@ const file_worker_proto_rawDesc = "" +
 	"\x03pid\x18\n" +
 	" \x01(\x03R\x03pid\x125\n" +
 	"\arunning\x18\v \x03(\v2\x1b.millrace.v1.RunningAttemptR\arunning\x124\n" +
-	"\bsegments\x18\f \x03(\v2\x18.millrace.v1.HeldSegmentR\bsegments\"\xbf\x01\n" +
+	"\bsegments\x18\f \x03(\v2\x18.millrace.v1.HeldSegmentR\bsegments\x12\x18\n" +
+	"\aproblem\x18\r \x01(\tR\aproblem\"\xbf\x01\n" +
 	"\x0eRunningAttempt\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\tR\aattempt\x12)\n" +
@@ -1932,10 +2103,11 @@ const file_worker_proto_rawDesc = "" +
 	"\vHeldSegment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03map\x18\x02 \x01(\x05R\x03map\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\tR\aattempt\"s\n" +
+	"\aattempt\x18\x03 \x01(\tR\aattempt\"\x8d\x01\n" +
 	"\x0fWorkerHeartbeat\x12&\n" +
 	"\x0fdisk_free_bytes\x18\x01 \x01(\x03R\rdiskFreeBytes\x128\n" +
-	"\bprogress\x18\x02 \x03(\v2\x1c.millrace.v1.AttemptProgressR\bprogress\"\xb7\x01\n" +
+	"\bprogress\x18\x02 \x03(\v2\x1c.millrace.v1.AttemptProgressR\bprogress\x12\x18\n" +
+	"\aproblem\x18\x03 \x01(\tR\aproblem\"\xb7\x01\n" +
 	"\x0fAttemptProgress\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x12\x1d\n" +
 	"\n" +
@@ -1965,7 +2137,7 @@ const file_worker_proto_rawDesc = "" +
 	"\x0ereduce_attempt\x18\x05 \x01(\tR\rreduceAttempt\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\")\n" +
 	"\rLeaseReturned\x12\x18\n" +
-	"\aattempt\x18\x01 \x01(\tR\aattempt\"\x9d\x03\n" +
+	"\aattempt\x18\x01 \x01(\tR\aattempt\"\xce\x03\n" +
 	"\rMasterMessage\x127\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1b.millrace.v1.SessionWelcomeH\x00R\awelcome\x12*\n" +
 	"\x05lease\x18\x02 \x01(\v2\x12.millrace.v1.LeaseH\x00R\x05lease\x12'\n" +
@@ -1974,8 +2146,18 @@ const file_worker_proto_rawDesc = "" +
 	"\tlocations\x18\x05 \x01(\v2\x1d.millrace.v1.SegmentLocationsH\x00R\tlocations\x12*\n" +
 	"\x03ack\x18\x06 \x01(\v2\x16.millrace.v1.ReportAckH\x00R\x03ack\x120\n" +
 	"\x06forget\x18\a \x01(\v2\x16.millrace.v1.ForgetJobH\x00R\x06forget\x12'\n" +
-	"\x04pong\x18\b \x01(\v2\x11.millrace.v1.PongH\x00R\x04pongB\t\n" +
-	"\amessage\"\x06\n" +
+	"\x04pong\x18\b \x01(\v2\x11.millrace.v1.PongH\x00R\x04pong\x12/\n" +
+	"\x05probe\x18\t \x01(\v2\x17.millrace.v1.StoreProbeH\x00R\x05probeB\t\n" +
+	"\amessage\"\x81\x01\n" +
+	"\n" +
+	"StoreProbe\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
+	"\x05store\x18\x02 \x01(\v2\x18.millrace.v1.ObjectStoreR\x05store\x12\x16\n" +
+	"\x06bucket\x18\x03 \x01(\tR\x06bucket\x12\x1b\n" +
+	"\twithin_ms\x18\x04 \x01(\x03R\bwithinMs\"3\n" +
+	"\vStoreProbed\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"\x06\n" +
 	"\x04Pong\"\xc2\x01\n" +
 	"\x0eSessionWelcome\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
@@ -2044,7 +2226,7 @@ func file_worker_proto_rawDescGZIP() []byte {
 	return file_worker_proto_rawDescData
 }
 
-var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_worker_proto_goTypes = []any{
 	(*JoinRequest)(nil),      // 0: millrace.v1.JoinRequest
 	(*JoinResponse)(nil),     // 1: millrace.v1.JoinResponse
@@ -2059,22 +2241,24 @@ var file_worker_proto_goTypes = []any{
 	(*SegmentProblem)(nil),   // 10: millrace.v1.SegmentProblem
 	(*LeaseReturned)(nil),    // 11: millrace.v1.LeaseReturned
 	(*MasterMessage)(nil),    // 12: millrace.v1.MasterMessage
-	(*Pong)(nil),             // 13: millrace.v1.Pong
-	(*SessionWelcome)(nil),   // 14: millrace.v1.SessionWelcome
-	(*Lease)(nil),            // 15: millrace.v1.Lease
-	(*NodeAddress)(nil),      // 16: millrace.v1.NodeAddress
-	(*Kill)(nil),             // 17: millrace.v1.Kill
-	(*Revoke)(nil),           // 18: millrace.v1.Revoke
-	(*SegmentLocations)(nil), // 19: millrace.v1.SegmentLocations
-	(*SegmentLocation)(nil),  // 20: millrace.v1.SegmentLocation
-	(*ReportAck)(nil),        // 21: millrace.v1.ReportAck
-	(*ForgetJob)(nil),        // 22: millrace.v1.ForgetJob
-	(TaskKind)(0),            // 23: millrace.v1.TaskKind
-	(*AttemptResult)(nil),    // 24: millrace.v1.AttemptResult
-	(*ObjectStore)(nil),      // 25: millrace.v1.ObjectStore
-	(*Program)(nil),          // 26: millrace.v1.Program
-	(*Split)(nil),            // 27: millrace.v1.Split
-	(*Output)(nil),           // 28: millrace.v1.Output
+	(*StoreProbe)(nil),       // 13: millrace.v1.StoreProbe
+	(*StoreProbed)(nil),      // 14: millrace.v1.StoreProbed
+	(*Pong)(nil),             // 15: millrace.v1.Pong
+	(*SessionWelcome)(nil),   // 16: millrace.v1.SessionWelcome
+	(*Lease)(nil),            // 17: millrace.v1.Lease
+	(*NodeAddress)(nil),      // 18: millrace.v1.NodeAddress
+	(*Kill)(nil),             // 19: millrace.v1.Kill
+	(*Revoke)(nil),           // 20: millrace.v1.Revoke
+	(*SegmentLocations)(nil), // 21: millrace.v1.SegmentLocations
+	(*SegmentLocation)(nil),  // 22: millrace.v1.SegmentLocation
+	(*ReportAck)(nil),        // 23: millrace.v1.ReportAck
+	(*ForgetJob)(nil),        // 24: millrace.v1.ForgetJob
+	(TaskKind)(0),            // 25: millrace.v1.TaskKind
+	(*AttemptResult)(nil),    // 26: millrace.v1.AttemptResult
+	(*ObjectStore)(nil),      // 27: millrace.v1.ObjectStore
+	(*Program)(nil),          // 28: millrace.v1.Program
+	(*Split)(nil),            // 29: millrace.v1.Split
+	(*Output)(nil),           // 30: millrace.v1.Output
 }
 var file_worker_proto_depIdxs = []int32{
 	3,  // 0: millrace.v1.WorkerMessage.hello:type_name -> millrace.v1.WorkerHello
@@ -2083,37 +2267,40 @@ var file_worker_proto_depIdxs = []int32{
 	8,  // 3: millrace.v1.WorkerMessage.started:type_name -> millrace.v1.AttemptStarted
 	10, // 4: millrace.v1.WorkerMessage.problem:type_name -> millrace.v1.SegmentProblem
 	11, // 5: millrace.v1.WorkerMessage.returned:type_name -> millrace.v1.LeaseReturned
-	4,  // 6: millrace.v1.WorkerHello.running:type_name -> millrace.v1.RunningAttempt
-	5,  // 7: millrace.v1.WorkerHello.segments:type_name -> millrace.v1.HeldSegment
-	23, // 8: millrace.v1.RunningAttempt.kind:type_name -> millrace.v1.TaskKind
-	7,  // 9: millrace.v1.WorkerHeartbeat.progress:type_name -> millrace.v1.AttemptProgress
-	23, // 10: millrace.v1.AttemptReport.kind:type_name -> millrace.v1.TaskKind
-	24, // 11: millrace.v1.AttemptReport.result:type_name -> millrace.v1.AttemptResult
-	14, // 12: millrace.v1.MasterMessage.welcome:type_name -> millrace.v1.SessionWelcome
-	15, // 13: millrace.v1.MasterMessage.lease:type_name -> millrace.v1.Lease
-	17, // 14: millrace.v1.MasterMessage.kill:type_name -> millrace.v1.Kill
-	18, // 15: millrace.v1.MasterMessage.revoke:type_name -> millrace.v1.Revoke
-	19, // 16: millrace.v1.MasterMessage.locations:type_name -> millrace.v1.SegmentLocations
-	21, // 17: millrace.v1.MasterMessage.ack:type_name -> millrace.v1.ReportAck
-	22, // 18: millrace.v1.MasterMessage.forget:type_name -> millrace.v1.ForgetJob
-	13, // 19: millrace.v1.MasterMessage.pong:type_name -> millrace.v1.Pong
-	25, // 20: millrace.v1.SessionWelcome.store:type_name -> millrace.v1.ObjectStore
-	23, // 21: millrace.v1.Lease.kind:type_name -> millrace.v1.TaskKind
-	26, // 22: millrace.v1.Lease.program:type_name -> millrace.v1.Program
-	25, // 23: millrace.v1.Lease.store:type_name -> millrace.v1.ObjectStore
-	27, // 24: millrace.v1.Lease.split:type_name -> millrace.v1.Split
-	28, // 25: millrace.v1.Lease.output:type_name -> millrace.v1.Output
-	16, // 26: millrace.v1.Lease.push_to:type_name -> millrace.v1.NodeAddress
-	20, // 27: millrace.v1.SegmentLocations.segments:type_name -> millrace.v1.SegmentLocation
-	0,  // 28: millrace.v1.JoinService.Join:input_type -> millrace.v1.JoinRequest
-	2,  // 29: millrace.v1.WorkerService.Session:input_type -> millrace.v1.WorkerMessage
-	1,  // 30: millrace.v1.JoinService.Join:output_type -> millrace.v1.JoinResponse
-	12, // 31: millrace.v1.WorkerService.Session:output_type -> millrace.v1.MasterMessage
-	30, // [30:32] is the sub-list for method output_type
-	28, // [28:30] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	14, // 6: millrace.v1.WorkerMessage.probed:type_name -> millrace.v1.StoreProbed
+	4,  // 7: millrace.v1.WorkerHello.running:type_name -> millrace.v1.RunningAttempt
+	5,  // 8: millrace.v1.WorkerHello.segments:type_name -> millrace.v1.HeldSegment
+	25, // 9: millrace.v1.RunningAttempt.kind:type_name -> millrace.v1.TaskKind
+	7,  // 10: millrace.v1.WorkerHeartbeat.progress:type_name -> millrace.v1.AttemptProgress
+	25, // 11: millrace.v1.AttemptReport.kind:type_name -> millrace.v1.TaskKind
+	26, // 12: millrace.v1.AttemptReport.result:type_name -> millrace.v1.AttemptResult
+	16, // 13: millrace.v1.MasterMessage.welcome:type_name -> millrace.v1.SessionWelcome
+	17, // 14: millrace.v1.MasterMessage.lease:type_name -> millrace.v1.Lease
+	19, // 15: millrace.v1.MasterMessage.kill:type_name -> millrace.v1.Kill
+	20, // 16: millrace.v1.MasterMessage.revoke:type_name -> millrace.v1.Revoke
+	21, // 17: millrace.v1.MasterMessage.locations:type_name -> millrace.v1.SegmentLocations
+	23, // 18: millrace.v1.MasterMessage.ack:type_name -> millrace.v1.ReportAck
+	24, // 19: millrace.v1.MasterMessage.forget:type_name -> millrace.v1.ForgetJob
+	15, // 20: millrace.v1.MasterMessage.pong:type_name -> millrace.v1.Pong
+	13, // 21: millrace.v1.MasterMessage.probe:type_name -> millrace.v1.StoreProbe
+	27, // 22: millrace.v1.StoreProbe.store:type_name -> millrace.v1.ObjectStore
+	27, // 23: millrace.v1.SessionWelcome.store:type_name -> millrace.v1.ObjectStore
+	25, // 24: millrace.v1.Lease.kind:type_name -> millrace.v1.TaskKind
+	28, // 25: millrace.v1.Lease.program:type_name -> millrace.v1.Program
+	27, // 26: millrace.v1.Lease.store:type_name -> millrace.v1.ObjectStore
+	29, // 27: millrace.v1.Lease.split:type_name -> millrace.v1.Split
+	30, // 28: millrace.v1.Lease.output:type_name -> millrace.v1.Output
+	18, // 29: millrace.v1.Lease.push_to:type_name -> millrace.v1.NodeAddress
+	22, // 30: millrace.v1.SegmentLocations.segments:type_name -> millrace.v1.SegmentLocation
+	0,  // 31: millrace.v1.JoinService.Join:input_type -> millrace.v1.JoinRequest
+	2,  // 32: millrace.v1.WorkerService.Session:input_type -> millrace.v1.WorkerMessage
+	1,  // 33: millrace.v1.JoinService.Join:output_type -> millrace.v1.JoinResponse
+	12, // 34: millrace.v1.WorkerService.Session:output_type -> millrace.v1.MasterMessage
+	33, // [33:35] is the sub-list for method output_type
+	31, // [31:33] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_worker_proto_init() }
@@ -2129,6 +2316,7 @@ func file_worker_proto_init() {
 		(*WorkerMessage_Started)(nil),
 		(*WorkerMessage_Problem)(nil),
 		(*WorkerMessage_Returned)(nil),
+		(*WorkerMessage_Probed)(nil),
 	}
 	file_worker_proto_msgTypes[12].OneofWrappers = []any{
 		(*MasterMessage_Welcome)(nil),
@@ -2139,6 +2327,7 @@ func file_worker_proto_init() {
 		(*MasterMessage_Ack)(nil),
 		(*MasterMessage_Forget)(nil),
 		(*MasterMessage_Pong)(nil),
+		(*MasterMessage_Probe)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2146,7 +2335,7 @@ func file_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_worker_proto_rawDesc), len(file_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

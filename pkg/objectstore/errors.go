@@ -93,6 +93,8 @@ func kindOf(code string, status int) error {
 		return ErrNotExist
 	case "NoSuchBucket":
 		return ErrNoSuchBucket
+	case "XAdminUserNotFound": // versitygw, with status 404, for a key that nobody has
+		return ErrDenied
 	case "NoSuchUpload":
 		return ErrNoSuchUpload
 	case "PreconditionFailed", "ConditionalRequestConflict":

@@ -123,13 +123,13 @@ func (t *Tally) Add(err error) {
 	if t == nil {
 		return
 	}
-	cause := Cause(err)
-	t.last.Store(&cause)
+	reason := Reason(err)
+	t.last.Store(&reason)
 	t.n.Add(1)
 }
 
-// Cause says in a few words why a request got no good answer.
-func Cause(err error) string {
+// Reason says in a few words why a request got no good answer.
+func Reason(err error) string {
 	var (
 		e     *Error
 		errno syscall.Errno

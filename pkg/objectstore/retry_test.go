@@ -123,7 +123,7 @@ func TestWhatIsRepeated(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, 2, times)
 					require.EqualValues(t, 1, tally.Count())
-					require.Equal(t, objectstore.Cause(cause), tally.Last())
+					require.Equal(t, objectstore.Reason(cause), tally.Last())
 					require.GreaterOrEqual(t, time.Since(start), 50*time.Millisecond)
 				})
 			})

@@ -96,8 +96,9 @@ type Job struct {
 	OutputRecords  int64                       `json:"outputRecords"`
 	OutputBytes    int64                       `json:"outputBytes"`
 	Parts          int64                       `json:"parts"`
-	StoreRetries   int64                       `json:"storeRetries"`   // requests to the object store that were repeated
-	StoreTrouble   string                      `json:"storeTrouble"`   // what the last one was repeated for
+	StoreRetries   int64                       `json:"storeRetries"` // requests to the object store that were repeated
+	StoreTrouble   string                      `json:"storeTrouble"` // what the last one was repeated for
+	Notes          []string                    `json:"notes"`
 	Plan           *Plan                       `json:"plan,omitempty"` // of a dry run alone
 }
 
@@ -112,6 +113,7 @@ func OfJob(j *api.Job) Job {
 		Attempts:      Attempts{j.GetAttemptsFailed(), j.GetAttemptsKilled(), j.GetAttemptsLost(), j.GetAttemptsSpeculative()},
 		Progress:      Progress{j.GetBytesDone(), j.GetBytesTotal(), j.GetBytesPerSecond(), j.GetEtaMs()},
 		Counters:      Counters(j.GetCounters()),
+		Notes:         append([]string{}, j.GetNotes()...),
 		OutputRecords: j.GetOutputRecords(), OutputBytes: j.GetOutputBytes(), Parts: j.GetParts(),
 		StoreRetries: j.GetStoreRetries(), StoreTrouble: j.GetStoreTrouble(),
 	}
