@@ -149,6 +149,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"nonsense", ""}, nil},
 		{[]string{"job", "show", ""}, nil},
 	} {
-		require.Equal(t, test.want, complete(a.commands, a.globals, test.words), test.words)
+		found, _ := complete(a.commands, a.globals, test.words)
+		require.Equal(t, test.want, found, test.words)
 	}
 }

@@ -35,7 +35,7 @@ func (c *call) loadContext() (*client.Context, error) {
 	ctx, err := client.LoadContext(c.millraceHome(), name)
 	if errors.Is(err, client.ErrNoContext) {
 		if name != "" {
-			return nil, usagef("millrace context list", "there is no context %q", name)
+			return nil, usagef("millrace context list", "there is no context %q%s", name, c.nearContext(name))
 		}
 		return nil, nil
 	}

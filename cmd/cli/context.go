@@ -90,8 +90,20 @@ func contextFault(err error) error {
 	return err
 }
 
+// nearContext names the context that was probably meant.
+func (a *app) nearContext(name string) string {
+	names, err := client.ListContexts(a.millraceHome())
+	if near := nearest(name, names); err == nil && near != "" {
+		return ": did you mean " + near + "?"
+	}
+	return ""
+}
+
 func contextUse(c *call) error {
 	if err := client.UseContext(c.millraceHome(), c.args[0]); err != nil {
+		if near := c.nearContext(c.args[0]); near != "" && errors.Is(err, client.ErrNoContext) {
+			err = fmt.Errorf("%w%s", err, near)
+		}
 		return contextFault(err)
 	}
 	return contextShowNamed(c, c.args[0])

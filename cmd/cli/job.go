@@ -52,13 +52,14 @@ func (c *call) job(conn *connection) (view.Job, error) {
 	return view.OfJob(resp.Msg), nil
 }
 
+var jobStates = []string{"PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCEL_PENDING", "CANCELLED"}
+
 func jobList(c *call) error {
-	states := []string{"PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCEL_PENDING", "CANCELLED"}
 	var wanted []string
 	for _, s := range c.StringSlice("state") {
 		for one := range strings.SplitSeq(s, ",") {
-			if one = strings.ToUpper(strings.TrimSpace(one)); !slices.Contains(states, one) {
-				return usagef("millrace job list --state RUNNING", "--state %s is none of %s", one, strings.Join(states, ", "))
+			if one = strings.ToUpper(strings.TrimSpace(one)); !slices.Contains(jobStates, one) {
+				return usagef("millrace job list --state RUNNING", "--state %s is none of %s", one, strings.Join(jobStates, ", "))
 			}
 			wanted = append(wanted, one)
 		}

@@ -31,9 +31,16 @@ func (c *cluster) onTerminal(t *testing.T, env []string, args ...string) *tty {
 	t.Helper()
 	s := &tty{t: t, cmd: exec.Command(binary(t), args...), vt: vt10x.New(vt10x.WithSize(80, 24)), ended: make(chan struct{})}
 	s.cmd.Env = append(append(c.environ(), "TERM=xterm"), env...)
+	s.start(80, 24)
+	return s
+}
+
+// start starts the command on a terminal of so many columns and rows.
+func (s *tty) start(columns, rows uint16) {
+	s.t.Helper()
 	var err error
-	s.file, err = pty.StartWithSize(s.cmd, &pty.Winsize{Cols: 80, Rows: 24})
-	require.NoError(t, err)
+	s.file, err = pty.StartWithSize(s.cmd, &pty.Winsize{Cols: columns, Rows: rows})
+	require.NoError(s.t, err)
 	go func() {
 		defer close(s.ended)
 		buf := make([]byte, 4096)
@@ -47,8 +54,7 @@ func (c *cluster) onTerminal(t *testing.T, env []string, args ...string) *tty {
 			}
 		}
 	}()
-	t.Cleanup(func() { s.cmd.Process.Kill(); <-s.ended; s.file.Close() })
-	return s
+	s.t.Cleanup(func() { s.cmd.Process.Kill(); <-s.ended; s.file.Close() })
 }
 
 func (s *tty) rows() (rows []string) {

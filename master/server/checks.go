@@ -186,10 +186,18 @@ func noBucket(ctx context.Context, store objectstore.Store, what, where string, 
 
 // nearest is the most similar bucket name, if it is similar at all.
 func nearest(name string, buckets []objectstore.Bucket) string {
+	names := make([]string, len(buckets))
+	for i, b := range buckets {
+		names[i] = b.Name
+	}
+	return nearestName(name, names)
+}
+
+func nearestName(name string, names []string) string {
 	best, distance := "", max(2, len(name)/3)+1
-	for _, b := range buckets {
-		if d := levenshtein.ComputeDistance(name, b.Name); d < distance {
-			best, distance = b.Name, d
+	for _, n := range names {
+		if d := levenshtein.ComputeDistance(name, n); d < distance && d < len(name) {
+			best, distance = n, d
 		}
 	}
 	return best

@@ -55,6 +55,13 @@ func findJob(v *state.View, clusterRef, ref string) (*state.Job, error) {
 		if ref == "last" {
 			return nil, notFound("submit one: millrace run wordcount s3://BUCKET/INPUT/ s3://BUCKET/OUTPUT/", "there is no job yet")
 		}
+		var names []string
+		for _, j := range v.Jobs(id) {
+			names = append(names, j.Name)
+		}
+		if near := nearestName(ref, names); near != "" {
+			return nil, notFound("millrace job list names them", "no such job: %s: did you mean %s?", ref, near)
+		}
 		return nil, notFound("millrace job list names them", "no such job: %s", ref)
 	}
 	if len(found) > 1 {

@@ -171,3 +171,13 @@ func TestExplainJobGathersTheFacts(t *testing.T) {
 }
 
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
+
+func TestAJobsNameThatIsNearlyRight(t *testing.T) {
+	w := newWorld(t)
+	w.ready()
+	spec := wordcount()
+	spec.Name = "nightly"
+	w.submit(spec)
+	_, err := w.user("alice").GetJob(t.Context(), connect.NewRequest(&api.GetJobRequest{Job: "nigthly"}))
+	requireProblems(t, err, 4, "no such job: nigthly: did you mean nightly?")
+}
