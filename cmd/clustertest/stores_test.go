@@ -91,3 +91,14 @@ func (s *storeProcess) put(bucket, key, content string) {
 	_, err := s.direct.Put(s.t.Context(), bucket, key, strings.NewReader(content), int64(len(content)), objectstore.PutOptions{})
 	require.NoError(s.t, err)
 }
+
+// contents are the objects below a prefix.
+func contents(t *testing.T, s *storeProcess, prefix string) map[string]string {
+	t.Helper()
+	set := map[string]string{}
+	for o, err := range s.direct.List(t.Context(), "data", prefix, objectstore.ListOptions{}) {
+		require.NoError(t, err)
+		set[o.Key] = string(get(t, s.direct, "data", o.Key))
+	}
+	return set
+}

@@ -33,8 +33,10 @@ type Fault struct {
 	Twice       bool // the store gets it a second time, after the first answer is in
 
 	// Late, if set, breaks the client's connection now and forwards the request when it
-	// returns nil: a request that arrives after its sender has given it up.
-	Late func() error
+	// returns nil: a request that arrives after its sender has given it up. Landed, if set, is
+	// called when it has been carried out, or its body has never come whole.
+	Late   func() error
+	Landed func()
 
 	CutAfter    int64 // > 0: the answer's body breaks off after so many bytes
 	StallAfter  int64 // > 0: … stops coming after so many, and its connection stays open
@@ -123,7 +125,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.ResetBefore:
 		panic(http.ErrAbortHandler)
 	case f.Late != nil:
-		p.late(r, f.Late)
+		p.late(r, f)
 		panic(http.ErrAbortHandler)
 	case f.Status != 0:
 		refuse(w, r, f)
@@ -132,16 +134,22 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.forward(w, r, f)
 }
 
-// late keeps the request and forwards it when wait returns.
-func (p *Proxy) late(r *http.Request, wait func() error) {
+// late keeps the request and forwards it when its time has come.
+func (p *Proxy) late(r *http.Request, f Fault) {
+	landed := f.Landed
+	if landed == nil {
+		landed = func() {}
+	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
+		landed()
 		return
 	}
 	again := r.Clone(context.WithoutCancel(r.Context()))
 	p.wg.Go(func() {
-		if wait() == nil {
+		if f.Late() == nil {
 			p.send(again, body)
+			landed()
 		}
 	})
 }

@@ -148,15 +148,15 @@ func TestABodyBreaksOff(t *testing.T) {
 
 // A late request reaches the store after its sender has given it up.
 func TestALateRequest(t *testing.T) {
-	go1 := make(chan struct{})
+	arrive, landed := make(chan struct{}), make(chan struct{})
 	b, p := setUp(t, func(faultproxy.Request) faultproxy.Fault {
-		return faultproxy.Fault{Late: func() error { <-go1; return nil }}
+		return faultproxy.Fault{Late: func() error { <-arrive; return nil }, Landed: func() { close(landed) }}
 	})
 	_, _, err := do(t, "PUT", p.URL+"/b/k", "body")
 	require.Error(t, err)
 	require.Empty(t, b.all())
-	close(go1)
-	<-b.came
+	close(arrive)
+	<-landed
 	require.Len(t, b.all(), 1)
 	require.Contains(t, b.all()[0], "/b/k body")
 }
