@@ -130,7 +130,7 @@ func fsList(c *call) error {
 		return err
 	}
 	t := newTable(c.env.Stdout)
-	entries := []view.Entry{}
+	entries, rows := []view.Entry{}, 0
 	for _, p := range places {
 		for e, err := range f.List(c.Context.Context, p, c.Bool("recursive")) {
 			if err != nil {
@@ -144,6 +144,12 @@ func fsList(c *call) error {
 				t.row("dir", formatTime(v.ModifiedAt), v.Path)
 			default:
 				t.row(fmt.Sprint(v.Size), formatTime(v.ModifiedAt), v.Path)
+			}
+			// A table holds its rows until it knows how wide they are: of a million, a screenful at a time.
+			if rows++; rows%1000 == 0 {
+				if err := t.flush(); err != nil {
+					return quiet(err)
+				}
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync/atomic"
 
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sync/errgroup"
@@ -99,6 +100,9 @@ func List(ctx context.Context, s Lister, inputs []string) ([]Object, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
 	type place struct{ bucket, key string }
 	seen := map[place]int{} // where in all
 	var all []Object
@@ -175,7 +179,7 @@ func listGlob(ctx context.Context, s Lister, u objectstore.URL, fixed string) ([
 		return nil, fmt.Errorf("%q is not a valid glob", u.Key)
 	}
 	base := strings.LastIndexByte(fixed, '/') + 1
-	below := false
+	var below atomic.Bool
 	match := func(key string) bool { return doublestar.MatchUnvalidated(pattern, key) }
 	objects, err := collect(ctx, s, u.Bucket, fixed, func(key string) bool {
 		switch {
@@ -184,10 +188,12 @@ func listGlob(ctx context.Context, s Lister, u objectstore.URL, fixed string) ([
 		case match(key):
 			return true
 		}
-		below = below || anyFolder(key, len(fixed), match)
+		if !below.Load() && anyFolder(key, len(fixed), match) {
+			below.Store(true)
+		}
 		return false
 	})
-	if err != nil || len(objects) > 0 || !below {
+	if err != nil || len(objects) > 0 || !below.Load() {
 		return objects, err
 	}
 	return collect(ctx, s, u.Bucket, fixed, func(key string) bool {
@@ -206,17 +212,11 @@ func anyFolder(key string, least int, match func(string) bool) bool {
 	return false
 }
 
+// collect lists what is to be kept. keep may be called by many goroutines at once.
 func collect(ctx context.Context, s Lister, bucket, prefix string, keep func(key string) bool) ([]Object, error) {
-	var out []Object
-	for o, err := range s.List(ctx, bucket, prefix, objectstore.ListOptions{}) {
-		if err != nil {
-			return nil, err
-		}
-		if !o.Prefix && !strings.HasSuffix(o.Key, "/") && keep(o.Key) {
-			out = append(out, Object{Bucket: bucket, Key: o.Key, ETag: o.ETag, Size: o.Size})
-		}
-	}
-	return out, nil
+	return objectstore.ListAll(ctx, s, bucket, prefix, func(o objectstore.Object) (Object, bool) {
+		return Object{Bucket: bucket, Key: o.Key, ETag: o.ETag, Size: o.Size}, !o.Prefix && !strings.HasSuffix(o.Key, "/") && keep(o.Key)
+	})
 }
 
 // hidden says whether a path segment begins with _ or . (Hadoop's rule).

@@ -87,7 +87,12 @@ func checkInput(ctx context.Context, store objectstore.Store, in string) ([]mist
 	_, err := input.List(ctx, first, []string{in})
 	var none *input.NoMatchError
 	if errors.As(err, &none) && first.cut {
-		_, err = input.List(ctx, store, []string{in})
+		whole, cancel := context.WithTimeout(ctx, checkWithin/2)
+		defer cancel()
+		_, err = input.List(whole, store, []string{in})
+		if whole.Err() != nil && ctx.Err() == nil {
+			return nil, nil // too much to look through while somebody waits: the plan will say
+		}
 	}
 	switch {
 	case err == nil:
@@ -237,13 +242,13 @@ type peeking struct {
 }
 
 func (p *peeking) List(ctx context.Context, bucket, prefix string, o objectstore.ListOptions) iter.Seq2[objectstore.Object, error] {
-	if o.Max == 0 || o.Max > peek {
-		o.Max = peek
+	if o.Max == 0 || o.Max >= peek {
+		o.Max = peek - 1 // no full page, after which a listing may split
 	}
 	return func(yield func(objectstore.Object, error) bool) {
 		n := 0
 		for object, err := range p.Lister.List(ctx, bucket, prefix, o) {
-			if n++; n >= peek {
+			if n++; n >= peek-1 {
 				p.mu.Lock()
 				p.cut = true
 				p.mu.Unlock()

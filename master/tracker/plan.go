@@ -112,8 +112,11 @@ func (t *Tracker) makePlan(ctx context.Context, j *job, inputs []string, slots i
 		var none *input.NoMatchError
 		return hopeless(err) || errors.As(err, &none) || errors.Is(err, objectstore.ErrInvalid)
 	}
-	err := retry(ctx, t.noting(j), final, turn.try(func(ctx context.Context) (err error) {
-		objects, err = input.List(ctx, j.store, inputs)
+	// A listing of millions of names goes on where it broke, and has all the time it needs
+	// as long as something comes: the time-out of one request is not for it.
+	store := objectstore.Retrying(j.store, objectstore.Retry{Budget: t.cfg.Retries, Tally: &j.retried})
+	err := retry(ctx, t.noting(j), final, turn.try(func(context.Context) (err error) {
+		objects, err = input.List(ctx, store, inputs)
 		return err
 	}))
 	if err != nil {

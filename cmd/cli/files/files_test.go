@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -308,4 +309,38 @@ func TestPartSizes(t *testing.T) {
 		size := rapid.Int64Range(0, 5<<40).Draw(t, "size")
 		require.GreaterOrEqual(t, partSize(1, size)*maxParts, size)
 	})
+}
+
+// More than one page, more than one batch.
+func TestFoldersOfManyFilesAreCountedAndRemoved(t *testing.T) {
+	m := objectstore.NewMemory()
+	if err := m.MakeBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3500 {
+		if _, err := m.Put(t.Context(), "bucket", fmt.Sprintf("in/%d/%d", i%7, i), strings.NewReader("xx"), 2, objectstore.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &Files{Store: func() (objectstore.Store, error) { return m, nil }}
+	p := Place{Bucket: "bucket", Path: "in/"}
+	if bytes, n, err := f.Usage(t.Context(), p); bytes != 7000 || n != 3500 || err != nil {
+		t.Errorf("%d bytes, %d files, %v", bytes, n, err)
+	}
+	m.Fault = func(op, _, _ string) error {
+		if op == "Delete" {
+			return objectstore.ErrDenied
+		}
+		return nil
+	}
+	if n, err := f.Remove(t.Context(), p, true); n != 0 || !errors.Is(err, objectstore.ErrDenied) {
+		t.Errorf("%d removed, %v", n, err)
+	}
+	m.Fault = nil
+	if n, err := f.Remove(t.Context(), p, true); n != 3500 || err != nil {
+		t.Errorf("%d removed, %v", n, err)
+	}
+	if _, _, err := f.Usage(t.Context(), p); err == nil {
+		t.Error("something is left")
+	}
 }

@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"millrace/pkg/objectstore"
 )
@@ -126,8 +129,28 @@ func listLocal(p Place, recursive bool, yield func(Entry, error) bool) {
 	}
 }
 
-// Usage sums what lies at and below a place.
+// Usage sums what lies at and below a place. Of a bucket, many listings at once.
 func (f *Files) Usage(ctx context.Context, p Place) (bytes, files int64, err error) {
+	if p.Bucket != "" {
+		e, err := f.Stat(ctx, p)
+		if err != nil {
+			return 0, 0, err
+		}
+		if !e.Dir {
+			return e.Size, 1, nil
+		}
+		s, err := f.Store()
+		if err != nil {
+			return 0, 0, err
+		}
+		var n, sum atomic.Int64
+		_, err = objectstore.ListAll(ctx, s, p.Bucket, e.Place.Path, func(o objectstore.Object) (struct{}, bool) {
+			n.Add(1)
+			sum.Add(o.Size)
+			return struct{}{}, false
+		})
+		return sum.Load(), n.Load(), f.bucketError(p, err)
+	}
 	for e, err := range f.List(ctx, p, true) {
 		if err != nil {
 			return bytes, files, err
@@ -165,24 +188,49 @@ func (f *Files) Remove(ctx context.Context, p Place, recursive bool) (int, error
 	if !e.Dir {
 		return 1, s.Delete(ctx, p.Bucket, p.Path)
 	}
-	n, keys := 0, []string(nil)
-	flush := func() error {
-		err := s.Delete(ctx, p.Bucket, keys...)
-		n, keys = n+len(keys), keys[:0]
-		return err
-	}
-	for o, err := range s.List(ctx, p.Bucket, e.Place.Path, objectstore.ListOptions{}) {
-		if err != nil {
-			return n, err
-		}
-		if keys = append(keys, o.Key); len(keys) == 1000 {
-			if err := flush(); err != nil {
-				return n, err
+	return removeAll(ctx, s, p.Bucket, e.Place.Path)
+}
+
+const (
+	deletesAtOnce = 8
+	deleteBatch   = 1000 // S3's limit
+)
+
+// removeAll deletes all below a prefix while it is being listed, and says how many.
+func removeAll(ctx context.Context, s objectstore.Store, bucket, prefix string) (int, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	keys := make(chan string, deleteBatch)
+	var n atomic.Int64
+	for range deletesAtOnce {
+		g.Go(func() error {
+			batch := make([]string, 0, deleteBatch)
+			for key := range keys {
+				if batch = append(batch, key); len(batch) == deleteBatch {
+					if err := s.Delete(ctx, bucket, batch...); err != nil {
+						return err
+					}
+					n.Add(int64(len(batch)))
+					batch = batch[:0]
+				}
 			}
-		}
+			err := s.Delete(ctx, bucket, batch...)
+			if err == nil {
+				n.Add(int64(len(batch)))
+			}
+			return err
+		})
 	}
-	if len(keys) == 0 {
-		return n, nil
-	}
-	return n, flush()
+	g.Go(func() error {
+		defer close(keys)
+		_, err := objectstore.ListAll(ctx, s, bucket, prefix, func(o objectstore.Object) (struct{}, bool) {
+			select {
+			case keys <- o.Key:
+			case <-ctx.Done():
+			}
+			return struct{}{}, false
+		})
+		return err
+	})
+	err := g.Wait()
+	return int(n.Load()), err
 }

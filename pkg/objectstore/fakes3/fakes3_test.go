@@ -3,6 +3,9 @@ package fakes3_test
 import (
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -58,4 +61,33 @@ func TestSynthetic(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, body.Close())
 	require.Equal(t, "0000001\n000000000000002\n00000000", string(data))
+}
+
+// A hundred thousand names are listed in many ranges at once, each name once, and with not
+// much more than a request per page. (A million of them take ten times as long.)
+func TestManyNamesAreListedAtOnce(t *testing.T) {
+	const count = 100_000
+	below := objectstore.NewMemory()
+	require.NoError(t, below.MakeBucket(t.Context(), "many"))
+	var now, most atomic.Int64
+	fake := &fakes3.Server{Store: &fakes3.Synthetic{
+		Store: below, Bucket: "many", Count: count, Size: 1000,
+		Key: func(i int) string { return fmt.Sprintf("in/%03d/%07d", i/1000, i) },
+	}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		most.Store(max(most.Load(), now.Add(1)))
+		defer now.Add(-1)
+		fake.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	s, err := objectstore.NewS3(objectstore.Config{Endpoint: server.URL})
+	require.NoError(t, err)
+	keys, err := objectstore.ListAll(t.Context(), s, "many", "in/", func(o objectstore.Object) (string, bool) { return o.Key, true })
+	require.NoError(t, err)
+	require.Len(t, keys, count)
+	for i, key := range keys {
+		require.Equal(t, fmt.Sprintf("in/%03d/%07d", i/1000, i), key)
+	}
+	require.Greater(t, most.Load(), int64(2))
+	require.Less(t, fake.Requests(), int64(4*count/1000))
 }
