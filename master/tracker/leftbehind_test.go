@@ -48,3 +48,29 @@ func TestWhatIsLeftBehindIsBounded(t *testing.T) {
 	require.NotContains(t, leftBehind(err), "\n")
 	require.LessOrEqual(t, len(leftBehind(errors.New(strings.Repeat("ü", 5000)))), maxLeft+64)
 }
+
+// An upload that cannot be aborted does not keep those of other keys.
+func TestASweepGoesOnAfterARefusal(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		for _, key := range []string{"out/a", "out/b", "out/c"} {
+			_, err := w.mem.CreateUpload(ctx, "data", key, nil)
+			require.NoError(t, err)
+		}
+		w.mem.Fault = func(op, bucket, key string) error {
+			if op == "AbortUpload" && key == "out/a" || op == "ListUploads" && key == "out/b" {
+				return &objectstore.Error{Op: op, URL: "s3://" + bucket + "/" + key, Kind: objectstore.ErrDenied}
+			}
+			return nil
+		}
+		tr := &Tracker{cfg: Config{Parallel: 1}, ctx: ctx}
+		j := &job{bucket: "data", store: w.mem}
+		err := tr.sweep(ctx, j, []string{"out/a", "out/b", "out/c"}, nil)
+		require.ErrorContains(t, err, "s3://data/out/a")
+		require.ErrorContains(t, err, "s3://data/out/b")
+		w.mem.Fault = nil
+		left, err := w.mem.ListUploads(ctx, "data", "out/c")
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
+}

@@ -180,9 +180,10 @@ func (t *Tracker) abort(ctx context.Context, j *job, u upload) error {
 }
 
 // sweep aborts every upload of the given keys that keep does not name: those
-// that were made, and whose maker died before they were in the log.
+// that were made, and whose maker died before they were in the log. What cannot be
+// aborted does not keep the others.
 func (t *Tracker) sweep(ctx context.Context, j *job, keys []string, keep map[string]bool) error {
-	return t.each(ctx, len(keys), func(ctx context.Context, i int) error {
+	return t.gather(len(keys), func(i int) error {
 		var found []objectstore.Upload
 		err := retry(ctx, t.noting(j), hopeless, func(ctx context.Context) (err error) {
 			found, err = j.store.ListUploads(ctx, j.bucket, keys[i])
@@ -191,15 +192,13 @@ func (t *Tracker) sweep(ctx context.Context, j *job, keys []string, keep map[str
 		if err != nil {
 			return err
 		}
+		var all []error
 		for _, u := range found {
-			if u.Key != keys[i] || keep[u.ID] {
-				continue
-			}
-			if err := t.abort(ctx, j, upload{id: u.ID, key: u.Key}); err != nil {
-				return err
+			if u.Key == keys[i] && !keep[u.ID] {
+				all = append(all, t.abort(ctx, j, upload{id: u.ID, key: u.Key}))
 			}
 		}
-		return nil
+		return errors.Join(all...)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -37,7 +38,8 @@ type s3Store struct {
 	core              minio.Core
 	tls               bool
 	endpoint          string
-	region, accessKey string // for errors
+	region, accessKey string    // for errors
+	wantMD5           *sync.Map // names of buckets whose uploads need a Content-MD5
 }
 
 const (
@@ -82,7 +84,7 @@ func NewS3(c Config) (Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("object store %s: %w", c.Endpoint, err)
 	}
-	return Retrying(&s3Store{core: *core, tls: secure, endpoint: strings.TrimRight(c.Endpoint, "/"), region: c.Region, accessKey: c.AccessKey}, c.Retry), nil
+	return Retrying(&s3Store{core: *core, tls: secure, endpoint: strings.TrimRight(c.Endpoint, "/"), region: c.Region, accessKey: c.AccessKey, wantMD5: &sync.Map{}}, c.Retry), nil
 }
 
 func endpoint(s string) (host string, secure bool, err error) {

@@ -206,7 +206,11 @@ func (s *s3Store) Put(ctx context.Context, bucket, key string, r io.Reader, size
 		r, sum = bytes.NewReader(data), s.checksum(data)
 		opts.DisableContentSha256 = true // the sum is in the header: no chunked signing
 	}
-	info, err := s.core.PutObject(ctx, bucket, key, r, size, "", sum, opts)
+	var info minio.UploadInfo
+	err := s.digested(bucket, r, func(md5 string) (err error) {
+		info, err = s.core.PutObject(ctx, bucket, key, r, size, md5, sum, opts)
+		return err
+	})
 	if err != nil {
 		return Object{}, s.fail(ctx, "put", bucket, key, err)
 	}

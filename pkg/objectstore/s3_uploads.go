@@ -25,8 +25,13 @@ func (s *s3Store) UploadPart(ctx context.Context, bucket, key, id string, number
 	if number < 1 || number > maxParts {
 		return Part{}, invalid("upload part", bucket, key, fmt.Sprintf("part number %d is not between 1 and %d", number, maxParts))
 	}
-	p, err := s.core.PutObjectPart(ctx, bucket, key, id, number, bytes.NewReader(data), int64(len(data)),
-		minio.PutObjectPartOptions{Sha256Hex: s.checksum(data), DisableContentSha256: true})
+	var p minio.ObjectPart
+	body, sum := bytes.NewReader(data), s.checksum(data)
+	err := s.digested(bucket, body, func(md5 string) (err error) {
+		p, err = s.core.PutObjectPart(ctx, bucket, key, id, number, body, int64(len(data)),
+			minio.PutObjectPartOptions{Md5Base64: md5, Sha256Hex: sum, DisableContentSha256: true})
+		return err
+	})
 	if err != nil {
 		return Part{}, s.fail(ctx, "upload part", bucket, key, err)
 	}
