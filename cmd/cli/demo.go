@@ -89,7 +89,7 @@ func demo(c *call) (err error) {
 	if err != nil {
 		return err
 	}
-	bucket, parts, err := listParts(ctx, store, job.Output, -1)
+	bucket, parts, err := listParts(ctx, store, job.ID, job.Output, -1)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (c *call) demoJob(ctx context.Context, cluster *devcluster.Cluster) (view.J
 	if err != nil {
 		return job, err
 	}
-	return job, verdict(job, 0)
+	return job, verdict(job)
 }
 
 func showDemo(w io.Writer, job view.Job, parts []successPart, bucket string, top []keyValue) {

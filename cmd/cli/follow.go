@@ -65,7 +65,7 @@ func lost(ctx context.Context, id string, err error) error {
 }
 
 // followAndPrint waits for a job that was just submitted, prints it, and turns its end into an exit code.
-func (c *call) followAndPrint(ctx context.Context, conn *connection, job *api.Job, timeout time.Duration) error {
+func (c *call) followAndPrint(ctx context.Context, conn *connection, job *api.Job) error {
 	if !c.json {
 		fmt.Fprintf(c.env.Stderr, "job %s submitted\n", job.GetId())
 	}
@@ -76,7 +76,7 @@ func (c *call) followAndPrint(ctx context.Context, conn *connection, job *api.Jo
 	if err := c.print(last, func(w io.Writer) { summary(w, last) }); err != nil {
 		return err
 	}
-	return verdict(last, timeout)
+	return verdict(last)
 }
 
 // summary is the one line people get of a job that has ended.
@@ -93,13 +93,16 @@ func summary(w io.Writer, j view.Job) {
 	fmt.Fprintf(w, "%s COMPLETED in %s: %s, %s in %s at %s\n", name, took, plural(int(j.OutputRecords), "record"), formatSize(j.OutputBytes), plural(int(j.Parts), "part"), j.Output)
 }
 
+// timedOut begins the reason of a job that has had its time (--timeout).
+const timedOut = "timed out after "
+
 // verdict is nil for a job that completed; else what went wrong, with its exit code.
-func verdict(j view.Job, timeout time.Duration) error {
+func verdict(j view.Job) error {
 	switch {
 	case j.State == "COMPLETED":
 		return nil
-	case j.State == "CANCELLED" && timeout > 0 && j.EndedAt.Sub(j.SubmittedAt.Time) >= timeout:
-		return faultf(exitTimeout, "repeat with a longer --timeout", "job %s timed out after %s and was cancelled", j.ID, timeout)
+	case j.State == "CANCELLED" && strings.HasPrefix(j.Reason, timedOut): // whoever waits for it
+		return faultf(exitTimeout, "repeat with a longer --timeout", "job %s %s and was cancelled", j.ID, clean(j.Reason))
 	case j.State == "CANCELLED":
 		return faultf(exitFailed, "millrace job show "+j.ID, "job %s was cancelled%s", j.ID, because(j.Reason))
 	}
@@ -200,8 +203,8 @@ func (c *call) followToStdout(ctx context.Context, conn *connection, job *api.Jo
 		}
 		return lost(ctx, job.GetId(), err)
 	}
-	if err := verdict(last, time.Duration(spec.GetTimeoutMs())*time.Millisecond); err != nil {
+	if err := verdict(last); err != nil {
 		return err
 	}
-	return quiet(readParts(ctx, store, last.Output, -1, c.env.Stdout))
+	return quiet(readParts(ctx, store, last.ID, last.Output, -1, c.env.Stdout))
 }

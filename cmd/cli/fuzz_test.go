@@ -77,7 +77,7 @@ func FuzzOutputSet(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		_ = readParts(ctx, m, "s3://data/out/", only, io.Discard)
+		_ = readParts(ctx, m, "", "s3://data/out/", only, io.Discard)
 	})
 }
 

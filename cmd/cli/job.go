@@ -201,7 +201,7 @@ func jobWait(c *call) error {
 	if err := c.print(last, func(w io.Writer) { summary(w, last) }); err != nil {
 		return err
 	}
-	return verdict(last, 0)
+	return verdict(last)
 }
 
 func jobTasks(c *call) error {

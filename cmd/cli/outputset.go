@@ -40,8 +40,8 @@ type successPart struct {
 	Records int64  `json:"records"`
 }
 
-// listParts reads _SUCCESS: only what it names is the result. only < 0 means all parts.
-func listParts(ctx context.Context, store objectstore.Store, output string, only int) (bucket string, parts []successPart, err error) {
+// listParts reads _SUCCESS: only what it names is the result, if it is the job's. only < 0 means all parts.
+func listParts(ctx context.Context, store objectstore.Store, job, output string, only int) (bucket string, parts []successPart, err error) {
 	u, err := objectstore.ParseURL(output)
 	if err != nil {
 		return "", nil, err
@@ -62,6 +62,9 @@ func listParts(ctx context.Context, store objectstore.Store, output string, only
 	if err := json.NewDecoder(r).Decode(&s); err != nil {
 		return "", nil, fmt.Errorf("read %s_SUCCESS: %w", output, err)
 	}
+	if s.Job != job {
+		return "", nil, faultf(exitFailed, "millrace results "+s.Job, "the result of job %s was replaced: %s is that of job %s now", job, output, s.Job)
+	}
 	if only < 0 {
 		return u.Bucket, s.Parts, nil
 	}
@@ -72,8 +75,8 @@ func listParts(ctx context.Context, store objectstore.Store, output string, only
 }
 
 // readParts writes the decoded result to w.
-func readParts(ctx context.Context, store objectstore.Store, output string, only int, w io.Writer) error {
-	bucket, parts, err := listParts(ctx, store, output, only)
+func readParts(ctx context.Context, store objectstore.Store, job, output string, only int, w io.Writer) error {
+	bucket, parts, err := listParts(ctx, store, job, output, only)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func results(c *call) error {
 }
 
 func (c *call) showResults(ctx context.Context, store objectstore.Store, job view.Job) error {
-	bucket, parts, err := listParts(ctx, store, job.Output, c.Int("part"))
+	bucket, parts, err := listParts(ctx, store, job.ID, job.Output, c.Int("part"))
 	if err != nil {
 		return err
 	}
@@ -110,6 +111,9 @@ func (c *call) saveParts(ctx context.Context, store objectstore.Store, bucket st
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return usagef("name a folder that can be made", "--to: %s", err)
 	}
+	if err := strangers(dir, parts); err != nil {
+		return err
+	}
 	saved := []savedPart{}
 	err := eachPart(ctx, store, bucket, parts, func(p successPart, r io.Reader) error {
 		name := filepath.Join(dir, decodedName(p.Key))
@@ -121,6 +125,21 @@ func (c *call) saveParts(ctx context.Context, store objectstore.Store, bucket st
 		return err
 	}
 	return c.print(saved, func(io.Writer) { fmt.Fprintf(c.env.Stderr, "%s in %s\n", plural(len(saved), "file"), dir) })
+}
+
+// strangers refuses a folder with parts of another result in it: nobody could tell them apart afterwards.
+func strangers(dir string, parts []successPart) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return usagef("name a folder that can be read", "--to: %s", err)
+	}
+	for _, e := range entries {
+		ours := slices.ContainsFunc(parts, func(p successPart) bool { return decodedName(p.Key) == e.Name() })
+		if strings.HasPrefix(e.Name(), "part-") && !ours {
+			return usagef("name an empty folder, or remove it", "--to %s has %s in it, which is not of this result", dir, e.Name())
+		}
+	}
+	return nil
 }
 
 func saveFile(name string, r io.Reader) (n int64, err error) {

@@ -52,7 +52,7 @@ func outputSet(t require.TestingT, parts ...part) objectstore.Store {
 		return o
 	}
 	put("words/part-r-99999", []byte("left over by somebody\t1\n"))
-	var s success
+	s := success{Job: "s-1"}
 	for _, p := range parts {
 		o := put("words/"+p.name, p.data)
 		s.Parts = append(s.Parts, successPart{Key: "words/" + p.name, Size: int64(len(p.data)), ETag: o.ETag})
@@ -71,7 +71,7 @@ func showAs(t *testing.T, store objectstore.Store, args ...string) output {
 	a.json = wantsJSON(args)
 	command := a.resultsCommand()
 	a.commands = append(a.commands, a.leaf(spec{name: "probe", usage: "u", flags: command.Flags, do: func(c *call) error {
-		return c.showResults(t.Context(), store, view.Job{Output: "s3://output/words/"})
+		return c.showResults(t.Context(), store, view.Job{ID: "s-1", Output: "s3://output/words/"})
 	}}))
 	inv, err := parse(a.commands, a.globals, append([]string{"probe"}, args...))
 	require.NoError(t, err)
@@ -93,7 +93,13 @@ func TestResultsAreDecodedInTheOrderOfSUCCESS(t *testing.T) {
 	require.Equal(t, 4, showAs(t, store, "--part", "4").code)
 
 	dir := t.TempDir()
-	require.Equal(t, 0, showAs(t, store, "--to", dir).code)
+	for range 2 { // again into the same folder: the same files
+		require.Equal(t, 0, showAs(t, store, "--to", dir).code)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "part-r-00009"), nil, 0o644))
+	o := showAs(t, store, "--to", dir)
+	require.Equal(t, 2, o.code)
+	require.Contains(t, o.err, "part-r-00009 in it, which is not of this result")
 	for name, want := range map[string]string{"part-r-00000": "a\t10\n", "part-r-00001": "b\t2\n", "part-r-00002": "c\t9\n", "part-r-00003": ""} {
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
@@ -134,7 +140,7 @@ func TestTopRecords(t *testing.T) {
 		}
 		n := rapid.IntRange(1, 20).Draw(t, "top")
 		store := outputSet(t, part{"part-r-00000", []byte(text.String())})
-		bucket, parts, err := listParts(context.Background(), store, "s3://output/words", -1)
+		bucket, parts, err := listParts(context.Background(), store, "s-1", "s3://output/words", -1)
 		require.NoError(t, err)
 		got, err := topRecords(context.Background(), store, bucket, parts, n)
 		require.NoError(t, err)
@@ -151,4 +157,14 @@ func TestEachRecordTakesLongLinesAndALastOneWithoutNewline(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, []string{long + "=v", "=", "alone=", "k=a\tb"}, got)
+}
+
+func TestAResultThatAnotherJobHasReplaced(t *testing.T) {
+	store := outputSet(t, part{"part-r-00000", []byte("a\t1\n")})
+	data := []byte(`{"job":"s-2","parts":[]}`)
+	_, err := store.Put(t.Context(), "output", "words/_SUCCESS", bytes.NewReader(data), int64(len(data)), objectstore.PutOptions{})
+	require.NoError(t, err)
+	o := showAs(t, store)
+	require.Equal(t, 1, o.code)
+	require.Contains(t, o.err, "the result of job s-1 was replaced: s3://output/words/ is that of job s-2 now\nnext: millrace results s-2")
 }

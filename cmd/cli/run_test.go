@@ -160,7 +160,7 @@ func TestTheEnvironmentsStoreGoesWithTheJob(t *testing.T) {
 
 func TestAJobThatTimedOutExits124(t *testing.T) {
 	j := completed()
-	j.State, j.Reason = "CANCELLED", "timeout"
+	j.State, j.Reason = "CANCELLED", "timed out after 1s"
 	o := newSession(t).serve(&fakeMaster{jobs: []*api.Job{j}}).run("run", "wordcount", "s3://input/", "s3://output/", "--timeout", "1s")
 	require.Equal(t, 124, o.code, o.err)
 	require.Contains(t, o.err, "timed out after 1s")

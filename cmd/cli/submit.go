@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
@@ -215,7 +214,7 @@ func (c *call) send(ctx context.Context, spec *api.JobSpec, ship *shipped, toStd
 	case toStdout:
 		return c.followToStdout(ctx, conn, job, spec)
 	case wait:
-		return c.followAndPrint(ctx, conn, job, time.Duration(spec.GetTimeoutMs())*time.Millisecond)
+		return c.followAndPrint(ctx, conn, job)
 	}
 	return c.print(view.OfJob(job), func(w io.Writer) {
 		fmt.Fprintln(w, job.GetId())

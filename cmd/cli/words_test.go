@@ -88,7 +88,7 @@ func TestAdviceFitsTheCommand(t *testing.T) {
 
 func TestAFailureEndsWithWhatTheProgramSaidLast(t *testing.T) {
 	f := &view.Failure{Task: "m-00000", ExitCode: 126, StderrTail: "first\n\x1b[31mpermission denied\n\n", Message: "it ended with exit code 126"}
-	err := verdict(view.Job{ID: "s-1", State: "FAILED", Failure: f}, 0)
+	err := verdict(view.Job{ID: "s-1", State: "FAILED", Failure: f})
 	var got *fault
 	require.ErrorAs(t, err, &got)
 	require.Equal(t, []string{"job s-1 failed",
