@@ -170,6 +170,8 @@ type CompleteJob struct {
 	OutputBytes   int64     `json:"outputBytes"`
 	Parts         int       `json:"parts"`
 	CommitMs      int64     `json:"commitMs"`
+	// Notes join those of the job: what people should know of how it went, a sentence each.
+	Notes []string `json:"notes,omitempty"`
 
 	Retries StoreRetries `json:"retries,omitzero"`
 }

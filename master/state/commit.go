@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -97,7 +98,7 @@ func (t *txn) completeJob(c CompleteJob) (*Job, error) {
 	if err := committable(j); err != nil {
 		return nil, err
 	}
-	j.State, j.EndedAt = JobCompleted, c.At
+	j.State, j.EndedAt, j.Notes = JobCompleted, c.At, slices.Concat(j.Notes, c.Notes)
 	j.OutputRecords, j.OutputBytes, j.Parts, j.CommitMs = c.OutputRecords, c.OutputBytes, c.Parts, c.CommitMs
 	return j, t.closeJob(j, c.Retries)
 }

@@ -17,9 +17,12 @@ func TestCommit(t *testing.T) {
 	if j.Phase != PhaseCommitting || j.State != JobRunning || !j.CommitAt.Equal(at(6)) {
 		t.Errorf("%+v", j)
 	}
-	j = b.do(CompleteJob{Job: "s-A", At: at(8), OutputRecords: 4, OutputBytes: 40, Parts: 2, CommitMs: 7, Retries: StoreRetries{3, "503 SlowDown"}}).(*Job)
+	j = b.do(CompleteJob{Job: "s-A", At: at(8), OutputRecords: 4, OutputBytes: 40, Parts: 2, CommitMs: 7, Notes: []string{"an upload stays"}, Retries: StoreRetries{3, "503 SlowDown"}}).(*Job)
 	if j.State != JobCompleted || j.Phase != "" || !j.EndedAt.Equal(at(8)) || j.OutputRecords != 4 || j.OutputBytes != 40 || j.Parts != 2 || j.CommitMs != 7 {
 		t.Errorf("%+v", j)
+	}
+	if d := cmp.Diff([]string{"an upload stays"}, j.Notes); d != "" {
+		t.Error(d)
 	}
 	want := []Counter{{"millrace", "mapInputRecords", 10}, {"millrace", "reduceOutputRecords", 4}, {"millrace", "storeRetries", 3}, {"mine", "words", 6}}
 	if d := cmp.Diff(want, j.Counters); d != "" {

@@ -169,7 +169,7 @@ type Job struct {
 	PlanKey    string `json:"planKey,omitempty"` // under the system prefix, without it
 	PlanDigest string `json:"planDigest,omitempty"`
 	BytesTotal int64  `json:"bytesTotal,omitempty"`
-	// Notes are what people should know of what it reads, a sentence each.
+	// Notes are what people should know of what it reads and how it went, a sentence each.
 	Notes   []string `json:"notes,omitempty"`
 	Maps    int      `json:"maps"`
 	Reduces int      `json:"reduces"` // 0 = map-only

@@ -64,11 +64,15 @@ func leftBehind(err error) string {
 	if err == nil {
 		return ""
 	}
+	return "the store did not let it be cleaned up: " + oneLine(err)
+}
+
+func oneLine(err error) string {
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	if len(text) > maxLeft {
 		text = strings.ToValidUTF8(text[:maxLeft], "") + "…"
 	}
-	return "the store did not let it be cleaned up: " + text
+	return text
 }
 
 // maxLeft bounds what an entry of the log says of it, in bytes.

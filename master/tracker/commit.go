@@ -52,6 +52,7 @@ type commitWork struct {
 	overwrite bool
 	uncertain bool
 	resumed   bool
+	left      *few // unfinished uploads that the store does not let go
 }
 
 // commitPart is one winner's upload.
@@ -81,7 +82,7 @@ func (t *Tracker) commit(j *job) {
 }
 
 func (t *Tracker) commitWork(j *job) commitWork {
-	w := commitWork{rec: j.rec, overwrite: j.rec.Overwrite, uncertain: j.uncertain, resumed: j.resumed}
+	w := commitWork{rec: j.rec, overwrite: j.rec.Overwrite, uncertain: j.uncertain, resumed: j.resumed, left: &few{}}
 	winners := map[string]bool{}
 	for _, k := range j.outputs() {
 		w.parts = append(w.parts, commitPart{task: k.id, key: j.partKey(k.id.Index), win: k.win})
@@ -111,6 +112,9 @@ func (t *Tracker) committed(j *job, w commitWork, success *Success, redo []int, 
 		}
 		for _, p := range success.Parts {
 			c.OutputBytes += p.Size
+		}
+		if left := w.left.err(); left != nil {
+			c.Notes = []string{"unfinished uploads stay in the store and take room there: " + oneLine(left)}
 		}
 		j.busy = "complete"
 		t.propose(j.id, c, func(_ any, err error) {
@@ -165,7 +169,7 @@ func (t *Tracker) runCommit(ctx context.Context, j *job, w commitWork) (*Success
 	lost := make([]bool, len(w.parts))
 	err := t.each(ctx, len(w.parts)+len(w.losers), func(ctx context.Context, i int) (err error) {
 		if i >= len(w.parts) {
-			return spared(j, t.abort(ctx, j, w.losers[i-len(w.parts)]))
+			return w.spared(j, t.abort(ctx, j, w.losers[i-len(w.parts)]))
 		}
 		parts[i], err = t.finish(ctx, j, w.parts[i])
 		if errors.Is(err, errRedo) {
@@ -179,7 +183,7 @@ func (t *Tracker) runCommit(ctx context.Context, j *job, w commitWork) (*Success
 		return nil, nil, err
 	}
 	if w.uncertain {
-		if err := spared(j, t.sweepStrays(ctx, j, w, lost)); err != nil {
+		if err := w.spared(j, t.sweepStrays(ctx, j, w, lost)); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -202,9 +206,10 @@ func (t *Tracker) runCommit(ctx context.Context, j *job, w commitWork) (*Success
 }
 
 // spared lets a commit go on where the key may write but not abort or list
-// uploads: what is left costs room, not truth.
-func spared(j *job, err error) error {
+// uploads: what is left costs room, not truth, and the job says so.
+func (w commitWork) spared(j *job, err error) error {
 	if hopeless(err) {
+		w.left.add(err)
 		j.log.Warn("an unfinished upload stays in the store", zap.Error(err))
 		return nil
 	}

@@ -39,6 +39,50 @@ func TestWhatIsLeftBehindIsNamed(t *testing.T) {
 	})
 }
 
+// A job whose output is right says which uploads the store does not let go.
+func TestACompletedJobNamesWhatIsLeftBehind(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		failed := false
+		w.join("i-a", state.RoleCore, 2).play = func(l *api.Lease) *api.Failure {
+			if isMap(l) || l.Index != 0 || failed {
+				return nil
+			}
+			failed = true
+			return program("exit status 3")
+		}
+		w.mem.Fault = func(op, bucket, key string) error {
+			if op == "AbortUpload" {
+				return &objectstore.Error{Op: "abort upload", URL: "s3://" + bucket + "/" + key, Kind: objectstore.ErrDenied}
+			}
+			return nil
+		}
+		w.lead()
+		w.submit(1, 2, nil)
+		j := w.await()
+		require.Equal(t, state.JobCompleted, j.State, j.Reason)
+		require.Equal(t, []string{"unfinished uploads stay in the store and take room there: abort upload s3://data/out/part-r-00000: access denied"}, j.Notes)
+	})
+}
+
+// A key that may abort and not look: the uploads are gone, and nothing is said of them.
+func TestAbortsWithoutLooking(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.join("i-a", state.RoleCore, 2).play = func(l *api.Lease) *api.Failure { return program("exit status 3") }
+		w.mem.Fault = func(op, bucket, key string) error {
+			if op == "ListParts" {
+				return objectstore.ErrDenied
+			}
+			return nil
+		}
+		w.lead()
+		w.submit(1, 2, nil)
+		j := w.await()
+		require.Equal(t, state.JobFailed, j.State)
+		require.Equal(t, "task m-00000 failed 4 times: exit status 3", j.Reason)
+		w.noUploads()
+	})
+}
+
 // A name for each of a hundred thousand would not fit into an entry of the log.
 func TestWhatIsLeftBehindIsBounded(t *testing.T) {
 	require.Empty(t, leftBehind(nil))

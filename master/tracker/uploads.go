@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -161,14 +162,18 @@ func (t *Tracker) stale(j *job, k *task) bool {
 func (k *task) uploaded() bool { return k.spare != nil && k.spare.id != "" }
 
 // abort ends an upload and makes sure that it is gone, with all its parts: an
-// UploadPart that was under way may have brought some back.
+// UploadPart that was under way may have brought some back. A key that may not
+// look has the store's word for it.
 func (t *Tracker) abort(ctx context.Context, j *job, u upload) error {
 	final := func(err error) bool { return hopeless(err) || errors.Is(err, objectstore.ErrNoSuchUpload) }
 	err := retry(ctx, t.noting(j), final, func(ctx context.Context) error {
 		if err := j.store.AbortUpload(ctx, j.bucket, u.key, u.id); err != nil {
 			return err
 		}
-		if _, err := j.store.ListParts(ctx, j.bucket, u.key, u.id); err != nil {
+		switch _, err := j.store.ListParts(ctx, j.bucket, u.key, u.id); {
+		case errors.Is(err, objectstore.ErrDenied):
+			return nil
+		case err != nil:
 			return err // ErrNoSuchUpload: it is gone
 		}
 		return fmt.Errorf("upload %s of %s is still there after it was aborted", u.id, u.key)
@@ -215,29 +220,44 @@ func (t *Tracker) each(ctx context.Context, n int, f func(ctx context.Context, i
 
 // gather calls f for 0 … n-1, some at once, goes on after errors and joins the first few.
 func (t *Tracker) gather(n int, f func(i int) error) error {
-	const few = 4
-	var mu sync.Mutex
-	var all []error
-	more := 0
+	var all few
 	var g errgroup.Group
 	g.SetLimit(t.cfg.Parallel)
 	for i := range n {
 		g.Go(func() error {
-			if err := f(i); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				if len(all) < few {
-					all = append(all, err)
-				} else {
-					more++
-				}
-			}
+			all.add(f(i))
 			return nil
 		})
 	}
 	_ = g.Wait() // f's errors are in all
-	if more > 0 {
-		all = append(all, fmt.Errorf("and %d more", more))
+	return all.err()
+}
+
+// few keeps the first of many errors, and counts the rest.
+type few struct {
+	mu    sync.Mutex
+	first []error
+	more  int
+}
+
+func (f *few) add(err error) {
+	if err == nil {
+		return
 	}
-	return errors.Join(all...)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.first) < 4 {
+		f.first = append(f.first, err)
+	} else {
+		f.more++
+	}
+}
+
+func (f *few) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.more > 0 {
+		return errors.Join(append(slices.Clone(f.first), fmt.Errorf("and %d more", f.more))...)
+	}
+	return errors.Join(f.first...)
 }
