@@ -244,3 +244,23 @@ func TestEveryCommandOfThePagesRuns(t *testing.T) {
 	t.Logf("%d pages: %d commands run, %d within sentences parsed, %d scenes set, %d run elsewhere:\n%s", len(pages), ran, parsed, scenes, len(not), strings.Join(not, "\n"))
 	require.LessOrEqual(t, len(not), 3, "commands that nobody runs here are to stay few")
 }
+
+var quoted = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
+
+// What the page about failures quotes, the program says.
+func TestThePageQuotesWhatIsSaid(t *testing.T) {
+	page, err := os.ReadFile("../../docs/troubleshooting.md")
+	require.NoError(t, err)
+	quotes := quoted.FindAllStringSubmatch(string(page), -1)
+	require.NotEmpty(t, quotes)
+	for _, q := range quotes {
+		for piece := range strings.SplitSeq(q[1], "…") {
+			if piece = strings.TrimSpace(piece); piece == "" {
+				continue
+			}
+			out, err := exec.Command("git", "-C", "../..", "grep", "-lF", piece, "--", "*.go", ":!*_test.go").Output()
+			require.NoError(t, err, "nothing says %q", piece)
+			require.NotEmpty(t, out)
+		}
+	}
+}

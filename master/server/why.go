@@ -187,6 +187,9 @@ func (f *facts) waiting() *api.JobExplanation {
 	if f.job.Planned() {
 		say("millrace job wait "+f.job.ID, "%s", f.work())
 	}
+	if n := f.live.StoreRetries; n > 0 {
+		say("millrace job show "+f.job.ID, "requests to the object store that were repeated so far: %d, the last one after: %s", n, f.live.StoreTrouble)
+	}
 	return e
 }
 

@@ -45,6 +45,7 @@ func TestWhyAJobWaits(t *testing.T) {
 	}{
 		{"nothing holds it up", func(f *facts) { f.live.ETA = 90 * time.Second },
 			`^maps: 4 of 10 done, 2 running; reduces: 0 of 2 done, 0 running; about 1m30s to go$`, ""},
+		{"the store stutters", func(f *facts) { f.live.StoreRetries, f.live.StoreTrouble = 3, "503 SlowDown" }, "^maps: 4 of 10", "repeated so far: 3, the last one after: 503 SlowDown"},
 		{"not taken up", func(f *facts) { f.job.Phase, f.job.State = "", state.JobPending }, "leader has not taken it up yet", ""},
 		{"planning", func(f *facts) { f.job.Phase, f.live.Planning = "", true }, "being listed and cut", ""},
 		{"planning, with the store away", func(f *facts) {
