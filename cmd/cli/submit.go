@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -392,25 +390,4 @@ func pairs(flag string, base map[string]string, given []string, found *mistakes)
 		out[k] = v
 	}
 	return out
-}
-
-// scratchOutput is where a job's result lies until it has been printed.
-func (c *call) scratchOutput(ctx context.Context, spec *api.JobSpec) (string, error) {
-	name := "output-" + strings.ToLower(rand.Text())
-	if spec.GetStore() == nil {
-		resp, err := c.conn.api().GetSite(ctx, connect.NewRequest(&api.GetSiteRequest{}))
-		if err != nil {
-			return "", err
-		}
-		if p := resp.Msg.GetSystemPrefix(); p != "" {
-			return under(p, "stdout/"+name) + "/", nil
-		}
-	}
-	for _, in := range spec.GetInput() {
-		if _, rest, ok := strings.Cut(in, "://"); ok {
-			bucket, _, _ := strings.Cut(rest, "/")
-			return "s3://" + bucket + "/_millrace/" + name + "/", nil
-		}
-	}
-	return "", errors.New("no place to keep the result until it is printed")
 }

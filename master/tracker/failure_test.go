@@ -429,6 +429,25 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
+// A job whose time is over while it commits is past cancelling: its output may be seen already.
+func TestTimeoutInMidCommit(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.join("i-a", state.RoleCore, 2)
+		w.lead()
+		start := time.Now()
+		w.mem.Fault = func(op, _, key string) error {
+			if op == "Put" && key == "out/_SUCCESS" && time.Since(start) < 100*time.Second {
+				return fmt.Errorf("put: %w", objectstore.ErrUnreachable)
+			}
+			return nil
+		}
+		w.submit(2, 1, func(_ *state.Job, s *api.JobSpec) { s.TimeoutMs = 90_000 })
+		w.await()
+		w.committed()
+		require.Greater(t, time.Since(start), 90*time.Second)
+	})
+}
+
 // A worker that does not answer a kill holds the end up only so long.
 func TestKillIsNotAnswered(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
