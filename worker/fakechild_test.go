@@ -56,6 +56,8 @@ func fakeChild() {
 		var res *api.AttemptResult
 		for _, arg := range l.Program.GetArgs() {
 			switch {
+			case arg == "exit":
+				os.Exit(5)
 			case arg == "hang":
 				time.Sleep(time.Hour)
 			case strings.HasPrefix(arg, "wait="): // until the file is there

@@ -2,11 +2,14 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"millrace/pkg/shortage"
 )
 
 const maxReserve = 1 << 30
@@ -52,13 +55,36 @@ func diskSpace(path string) (total, free int64, err error) {
 	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
 }
 
-// diskReserve is what attempts and fetches leave free, in bytes; on a small disk a tenth of it.
-const diskReserve = 64 << 20
+// diskTrouble says what keeps a file system from taking files, other than bytes; "" = nothing.
+func diskTrouble(path string) (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return "", err
+	}
+	switch {
+	case st.Flags&unix.ST_RDONLY != 0:
+		return fmt.Sprintf("the disk of %s is read-only: mount it again for writing", path), nil
+	case st.Files > 0 && st.Ffree == 0: // some have no fixed number: 0 of 0
+		return fmt.Sprintf("the disk of %s has no inodes left for further files: remove some (df -i)", path), nil
+	}
+	return "", nil
+}
+
+// volumeOf names the file system that a path is on, the same for all processes of a machine; "" if that
+// is not known.
+func volumeOf(path string) string {
+	var st unix.Stat_t
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || unix.Stat(path, &st) != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s/%x", strings.TrimSpace(string(boot)), uint64(st.Dev))
+}
 
 // roomFor gives a function that says how many bytes of the file system may still be written.
 func roomFor(path string) func() (int64, error) {
 	return func() (int64, error) {
 		total, free, err := diskSpace(path)
-		return free - min(diskReserve, total/10), err
+		return free - shortage.Reserve(total), err
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"millrace/jobs"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/shortage"
 	"millrace/worker/attempt"
 	"millrace/worker/programs"
 	"millrace/worker/shuffle"
@@ -26,8 +28,7 @@ import (
 const (
 	segmentFile = ".segment" // in the attempt's directory, until it is taken over
 	spoolDir    = ".shuffle"
-	noRoom      = 20 * time.Second
-	roomRetry   = 250 * time.Millisecond
+	noRoom      = 20 * time.Second // that a reduce's fetch waits for room on the disk
 	maxMessage  = 2 << 10          // of a failure
 	noCore      = 15 * time.Second // that no core node takes a segment, before the attempt fails
 	firstPush   = 250 * time.Millisecond
@@ -67,6 +68,7 @@ type runner struct {
 	t    *task
 	l    *api.Lease
 	dir  string
+	made bool          // its directory was
 	gone chan struct{} // closed when no process of it is alive
 }
 
@@ -83,6 +85,7 @@ func (r *runner) run() *api.AttemptReport {
 		result.WallMs = ended.Sub(r.t.started).Milliseconds()
 	}
 	if f := result.Failure; f != nil {
+		r.judge(f)
 		f.Message = clip(f.Message)
 		r.locate(f)
 	}
@@ -90,12 +93,41 @@ func (r *runner) run() *api.AttemptReport {
 	return report
 }
 
+// errNoDirectory says that the node's own directory takes no attempt.
+var errNoDirectory = errors.New("attempt's directory")
+
 // failure is the node's fault unless the attempt was ended by order.
 func (r *runner) failure(err error) *api.Failure {
-	if r.t.ctx.Err() != nil {
+	switch what := shortage.Of(err); {
+	case r.t.ctx.Err() != nil:
 		return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_KILLED, Message: context.Cause(r.t.ctx).Error()}
+	case what != shortage.None, errors.Is(err, shuffle.ErrNoRoom), errors.Is(err, errNoDirectory):
+		return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_RESOURCE, Message: shortage.Explained(err).Error(),
+			Disk: what == shortage.Disk || errors.Is(err, shuffle.ErrNoRoom)}
 	}
 	return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_NODE, Message: err.Error()}
+}
+
+// judge makes a failure the node's, which does not count, if the node had taken away what the attempt needs: its
+// directory, or the last room on the disk, which a program notices in ways of its own.
+func (r *runner) judge(f *api.Failure) {
+	switch f.Kind {
+	case api.FailureKind_FAILURE_KIND_PROGRAM, api.FailureKind_FAILURE_KIND_NODE, api.FailureKind_FAILURE_KIND_SEGMENT:
+	default:
+		return
+	}
+	if !r.made {
+		return
+	}
+	if _, err := os.Stat(r.dir); errors.Is(err, fs.ErrNotExist) {
+		f.Kind = api.FailureKind_FAILURE_KIND_RESOURCE
+		f.Message = fmt.Sprintf("its directory %s was removed while it ran: %s", r.dir, f.Message)
+		return
+	}
+	if free, err := r.w.room(); err == nil && free <= 0 && f.Kind != api.FailureKind_FAILURE_KIND_SEGMENT {
+		f.Kind, f.Disk = api.FailureKind_FAILURE_KIND_RESOURCE, true
+		f.Message = fmt.Sprintf("the disk of %s was full when it ended: %s", r.w.dir.Path(), f.Message)
+	}
 }
 
 // locate names the input that a map was at if the child could not say it: the piece of the
@@ -165,12 +197,13 @@ func terminated(f *api.Failure) bool {
 
 // prepare makes the attempt's directory with the shipped files in it.
 func (r *runner) prepare() (exe string, err error) {
-	if err := r.awaitRoom(); err != nil {
+	if err := r.hasRoom(); err != nil {
 		return "", err
 	}
 	if err := os.MkdirAll(filepath.Join(r.dir, spoolDir), 0o700); err != nil {
-		return "", fmt.Errorf("attempt's directory: %w", err)
+		return "", fmt.Errorf("%w: %w", errNoDirectory, err)
 	}
+	r.made = true
 	p := r.l.Program
 	if p.GetExecutable() == nil && len(p.GetFiles()) == 0 {
 		return "", nil
@@ -199,23 +232,16 @@ func (r *runner) prepare() (exe string, err error) {
 	return exe, g.Wait()
 }
 
-// awaitRoom holds the attempt back while the disk is full. To let it fail at once would make
-// of this node the one that always has a free slot, and fails task after task.
-func (r *runner) awaitRoom() error {
-	for late := time.Now().Add(r.w.noRoom); ; {
-		free, err := r.w.room()
-		switch {
-		case err != nil:
-			return fmt.Errorf("disk space: %w", err)
-		case free > 0:
-			return nil
-		case time.Now().After(late):
-			return fmt.Errorf("the node's disk is full: %s", r.w.dir.Path())
-		}
-		if !sleep(r.t.ctx, roomRetry) {
-			return r.t.ctx.Err()
-		}
+// hasRoom refuses an attempt while the disk is full: the leader has others start elsewhere.
+func (r *runner) hasRoom() error {
+	free, err := r.w.room()
+	if err != nil {
+		return fmt.Errorf("disk space: %w", err)
 	}
+	if free <= 0 {
+		return fmt.Errorf("the disk of %s is full: %w", r.w.dir.Path(), unix.ENOSPC)
+	}
+	return nil
 }
 
 func (r *runner) childLease() *api.ChildLease {

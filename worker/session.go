@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +74,8 @@ func (w *Worker) session(ctx context.Context) (welcomed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	w.health.during(cancel)
+	defer w.health.during(nil)
 	out := newOutbox()
 	w.slots.connect(out, w.hello(), w.reduces.problems())
 	defer w.slots.disconnect(out)
@@ -128,7 +129,7 @@ func (w *Worker) write(ctx, run context.Context, cancel context.CancelCauseFunc,
 		select {
 		case <-out.wake:
 		case <-beat.C:
-			w.slots.heartbeat(w.diskFree())
+			w.slots.heartbeat(w.diskFree(), w.health.says())
 		case <-run.Done():
 			return
 		case <-ctx.Done():
@@ -206,10 +207,10 @@ func (w *Worker) welcome(m *api.SessionWelcome) error {
 		return fmt.Errorf("%w: %d, after %d", errOldTerm, m.Term, highest)
 	}
 	if m.Term > highest {
-		if err := w.dir.Write([]byte(strconv.FormatUint(m.Term, 10)), "term"); err != nil {
-			return err
-		}
 		w.term.Store(m.Term)
+		if err := w.keepTerm(); err != nil { // a full disk, most likely: it is kept when there is room
+			w.log.Warn("keep the leader's term", zap.Error(err))
+		}
 	}
 	if m.Store != nil {
 		if err := w.site.set(m.Store, m.SystemPrefix); err != nil {
@@ -229,7 +230,7 @@ func (w *Worker) hello() *api.WorkerHello {
 	return &api.WorkerHello{
 		NodeId: w.id.ID, Version: w.cfg.Version, Incarnation: w.incarnation, HighestTerm: w.term.Load(),
 		Address: w.address, Slots: int32(w.cfg.Slots), MemoryBytes: w.cfg.MemoryBytes,
-		DiskBytes: total, DiskFreeBytes: free, Pid: int64(w.pid), Segments: w.segments.Held(),
+		DiskBytes: total, DiskFreeBytes: free, Problem: w.health.says(), Volume: volumeOf(w.dir.Path()), Pid: int64(w.pid), Segments: w.segments.Held(),
 	}
 }
 

@@ -241,15 +241,15 @@ func (s *slots) bytesDone(t *task) int64 {
 }
 
 // heartbeat says what has changed since the last one.
-func (s *slots) heartbeat(diskFree int64) {
+func (s *slots) heartbeat(diskFree int64, problem string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.beat(diskFree)
+	s.beat(diskFree, problem)
 }
 
 // beat is heartbeat, called with mu held.
-func (s *slots) beat(diskFree int64) {
-	h := &api.WorkerHeartbeat{DiskFreeBytes: diskFree}
+func (s *slots) beat(diskFree int64, problem string) {
+	h := &api.WorkerHeartbeat{DiskFreeBytes: diskFree, Problem: problem}
 	for id, t := range s.running {
 		if !t.told {
 			t.told = true
@@ -309,7 +309,7 @@ func (s *slots) connect(out *outbox, hello *api.WorkerHello, problems []*api.Seg
 		s.send(&api.WorkerMessage{Message: &api.WorkerMessage_Problem{Problem: p}})
 	}
 	// A new leader leases again when it has this: what ended under the old one is all said.
-	s.beat(hello.DiskFreeBytes)
+	s.beat(hello.DiskFreeBytes, hello.Problem)
 }
 
 // disconnect ends a session's queue.

@@ -69,6 +69,7 @@ type Worker struct {
 	pid         int
 	address     string // https://host:port
 	term        atomic.Uint64
+	termKept    atomic.Uint64 // on the disk
 
 	idMu     sync.Mutex // guards id's fields that change: certificate, masters, peers
 	client   atomic.Pointer[client.Client]
@@ -86,6 +87,7 @@ type Worker struct {
 	reduces  *reduces
 	uploads  *uploads
 	pushed   pushed
+	health   *health
 
 	openStore func(*api.ObjectStore) (objectstore.Store, error)
 	room      func() (int64, error) // bytes that attempts may still write to the disk
@@ -211,6 +213,7 @@ func (w *Worker) assemble(bound net.Addr) (err error) {
 	if err := w.segments.Open(); err != nil {
 		return err
 	}
+	w.health = newHealth(w)
 	w.fetches = shuffle.NewLimit(fetchesAtOnce)
 	w.reduces = newReduces()
 	w.slots = newSlots(w.cfg.Slots, w.begin)
@@ -258,6 +261,7 @@ func (w *Worker) live(ctx context.Context, listener net.Listener) error {
 	parts.Go(func() error { w.uploads.run(inSession); return nil })
 	parts.Go(func() error { w.followMasters(ctx); return nil })
 	parts.Go(func() error { w.keepCertificate(ctx); return nil })
+	parts.Go(func() error { return w.health.watch(ctx) })
 	parts.Go(func() error {
 		<-ctx.Done()
 		w.log.Info("worker stops")
@@ -285,6 +289,19 @@ func (w *Worker) settle(grace time.Duration) {
 	}
 }
 
+// keepTerm writes down the highest term seen.
+func (w *Worker) keepTerm() error {
+	term := w.term.Load()
+	if term == w.termKept.Load() {
+		return nil
+	}
+	if err := w.dir.Write([]byte(strconv.FormatUint(term, 10)), "term"); err != nil {
+		return err
+	}
+	w.termKept.Store(term)
+	return nil
+}
+
 func (w *Worker) readTerm() error {
 	data, err := w.dir.Read("term")
 	if err != nil || data == nil {
@@ -295,5 +312,6 @@ func (w *Worker) readTerm() error {
 		return fmt.Errorf("read %s: %w", w.dir.Path("term"), err)
 	}
 	w.term.Store(n)
+	w.termKept.Store(n)
 	return nil
 }

@@ -183,27 +183,35 @@ func TestSomebodyElsesSIGTERMCountsUnlessTheNodeStops(t *testing.T) {
 	require.NoError(t, <-n.done)
 }
 
-func TestAFullDiskHoldsAttemptsBack(t *testing.T) {
+func TestAFullDiskIsNoFailure(t *testing.T) {
 	m := newMaster(t)
 	n := m.worker("core", "CORE")
-	var asked, free atomic.Int64
-	n.w.room = func() (int64, error) { asked.Add(1); return free.Load(), nil }
+	var free atomic.Int64
+	n.w.room = func() (int64, error) { return free.Load(), nil }
 	l := mapLease(0)
 	n.lease(l)
-	require.Eventually(t, func() bool { return asked.Load() > 1 }, 10*time.Second, time.Millisecond)
-	m.mu.Lock()
-	require.False(t, n.saw(func(g *api.WorkerMessage) bool { return g.GetReport() != nil }))
-	m.mu.Unlock()
+	f := n.report(l.Attempt).Result.Failure
+	require.Equal(t, api.FailureKind_FAILURE_KIND_RESOURCE, f.GetKind())
+	require.True(t, f.Disk)
+	require.Contains(t, f.Message, "the disk of "+n.dir+" is full: no space left on device; make room")
 	free.Store(1 << 30)
-	require.Nil(t, n.report(l.Attempt).Result.Failure)
-
-	free.Store(0)
-	n.w.noRoom = 0
 	l = mapLease(1)
 	n.lease(l)
+	require.Nil(t, n.report(l.Attempt).Result.Failure)
+}
+
+// A program notices a full disk in its own way; that it was full is what counts.
+func TestAProgramThatFailsOnAFullDisk(t *testing.T) {
+	m := newMaster(t)
+	n := m.worker("core", "CORE")
+	var asked atomic.Int64
+	n.w.room = func() (int64, error) { return 2 - asked.Add(1), nil } // none the second time
+	l := mapLease(0, "exit")
+	n.lease(l)
 	f := n.report(l.Attempt).Result.Failure
-	require.Equal(t, api.FailureKind_FAILURE_KIND_NODE, f.GetKind())
-	require.Contains(t, f.Message, "disk is full: "+n.dir)
+	require.Equal(t, api.FailureKind_FAILURE_KIND_RESOURCE, f.GetKind(), f.GetMessage())
+	require.True(t, f.Disk)
+	require.Contains(t, f.Message, "was full when it ended")
 }
 
 func TestASegmentThatComesAfterTheJobsEndIsNotKept(t *testing.T) {

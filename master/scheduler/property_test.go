@@ -15,12 +15,21 @@ func draw(t *rapid.T) ([]Job, []Node) {
 	clusters := []string{"x", "y"}
 	var nodes []Node
 	var names []string
+	volumes := map[string]*int64{}
 	for i := range rapid.IntRange(0, 6).Draw(t, "nodes") {
 		n := Node{
 			ID:      fmt.Sprintf("n%d", i),
 			Cluster: rapid.SampledFrom(clusters).Draw(t, "cluster"),
 			Free:    rapid.IntRange(-1, 4).Draw(t, "free"),
 			Core:    rapid.Bool().Draw(t, "core"),
+			Disk:    rapid.Int64Range(-2, 10).Draw(t, "disk"),
+			Volume:  rapid.SampledFrom([]string{"", "", "v"}).Draw(t, "volume"),
+		}
+		if n.Volume != "" {
+			if n.Volume += n.Cluster; volumes[n.Volume] == nil {
+				volumes[n.Volume] = &n.Disk
+			}
+			n.Disk = *volumes[n.Volume]
 		}
 		nodes, names = append(nodes, n), append(names, n.ID)
 	}
@@ -36,7 +45,8 @@ func draw(t *rapid.T) ([]Job, []Node) {
 			Running:  rapid.IntRange(0, 4).Draw(t, "running"),
 		}
 		for k := range rapid.IntRange(0, 6).Draw(t, "tasks") {
-			j.Tasks = append(j.Tasks, Task{Kind: 'm', Index: k, Avoid: someNodes.Draw(t, "avoid"), Near: someNodes.Draw(t, "near")})
+			j.Tasks = append(j.Tasks, Task{Kind: 'm', Index: k, Avoid: someNodes.Draw(t, "avoid"), Near: someNodes.Draw(t, "near"),
+				Disk: rapid.SampledFrom([]int64{0, 1, 3, 8}).Draw(t, "need")})
 		}
 		jobs = append(jobs, j)
 	}
@@ -60,8 +70,7 @@ func twin(jobs []Job, nodes []Node) []Assignment {
 	for {
 		var eligible []*Job
 		for i := range jobs {
-			room := slices.ContainsFunc(nodes, func(n Node) bool { return n.Cluster == jobs[i].Cluster && n.Free > 0 })
-			if room && len(jobs[i].Tasks) > 0 {
+			if slices.ContainsFunc(jobs[i].Tasks, func(task Task) bool { return twinNode(&jobs[i], task, nodes) != nil }) {
 				eligible = append(eligible, &jobs[i])
 			}
 		}
@@ -72,22 +81,38 @@ func twin(jobs []Job, nodes []Node) []Assignment {
 			return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Running, b.Running),
 				cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.ID, b.ID))
 		})
-		k := slices.IndexFunc(j.Tasks, func(task Task) bool { return !slices.Contains(task.Avoid, twinNode(j, task, nodes).ID) })
-		k = max(k, 0)
+		k := slices.IndexFunc(j.Tasks, func(task Task) bool {
+			n := twinNode(j, task, nodes)
+			return n != nil && !slices.Contains(task.Avoid, n.ID)
+		})
+		if k < 0 {
+			k = slices.IndexFunc(j.Tasks, func(task Task) bool { return twinNode(j, task, nodes) != nil })
+		}
 		task := j.Tasks[k]
 		n := twinNode(j, task, nodes)
 		out = append(out, Assignment{j.ID, task, n.ID})
 		n.Free--
+		twinTake(nodes, n, task)
 		j.Running++
 		j.Tasks = slices.Delete(slices.Clone(j.Tasks), k, k+1)
 	}
 }
 
-// twinNode is the best node with room, avoided or not.
+// twinTake takes a task's disk from a node and from all that share its disk.
+func twinTake(nodes []Node, n *Node, task Task) {
+	volume := n.Volume
+	for i := range nodes {
+		if &nodes[i] == n || volume != "" && nodes[i].Volume == volume {
+			nodes[i].Disk -= task.Disk
+		}
+	}
+}
+
+// twinNode is the best node with room, avoided or not; nil if there is none.
 func twinNode(j *Job, task Task, nodes []Node) *Node {
 	rank := func(n Node) int {
 		switch {
-		case n.Cluster != j.Cluster || n.Free <= 0:
+		case n.Cluster != j.Cluster || n.Free <= 0 || task.Disk > 0 && task.Disk > n.Disk:
 			return 4
 		case slices.Contains(task.Avoid, n.ID) && slices.Contains(task.Near, n.ID):
 			return 2
@@ -99,6 +124,9 @@ func twinNode(j *Job, task Task, nodes []Node) *Node {
 		return 1
 	}
 	core := map[bool]int{true: 0, false: 1}
+	if !slices.ContainsFunc(nodes, func(n Node) bool { return rank(n) < 4 }) {
+		return nil
+	}
 	best := slices.MinFunc(nodes, func(a, b Node) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.Free, a.Free),
 			cmp.Compare(core[a.Core], core[b.Core]), cmp.Compare(a.ID, b.ID))
@@ -113,6 +141,11 @@ func TestProperties(t *testing.T) {
 		free, cluster := map[string]int{}, map[string]string{}
 		for _, n := range nodes {
 			free[n.ID], cluster[n.ID] = max(n.Free, 0), n.Cluster
+		}
+		at := map[string]*Node{}
+		after := slices.Clone(nodes)
+		for i := range after {
+			at[after[i].ID] = &after[i]
 		}
 		given, seen := map[string]int{}, map[string]bool{}
 		byID := map[string]Job{}
@@ -132,16 +165,26 @@ func TestProperties(t *testing.T) {
 			if free[a.Node]--; free[a.Node] < 0 {
 				t.Fatalf("%s is over-filled", a.Node)
 			}
+			if n := at[a.Node]; a.Task.Disk > 0 && a.Task.Disk > n.Disk {
+				t.Fatalf("%s has %d bytes of disk, %v", n.ID, n.Disk, a)
+			}
+			twinTake(after, at[a.Node], a.Task)
 		}
 		waits := func(j Job) bool { return given[j.ID] < len(j.Tasks) }
+		fits := func(j Job, n Node) bool {
+			return slices.ContainsFunc(j.Tasks, func(task Task) bool {
+				return !seen[fmt.Sprint(j.ID, task.Kind, task.Index)] && (task.Disk <= 0 || task.Disk <= n.Disk)
+			})
+		}
 		for _, a := range jobs {
-			for _, n := range nodes {
-				if waits(a) && n.Cluster == a.Cluster && free[n.ID] > 0 {
+			for _, n := range after {
+				if n.Cluster == a.Cluster && free[n.ID] > 0 && fits(a, n) {
 					t.Fatalf("%s waits while %s has room", a.ID, n.ID)
 				}
 			}
+			undemanding := !slices.ContainsFunc(a.Tasks, func(task Task) bool { return task.Disk > 0 })
 			for _, b := range jobs {
-				if a.Cluster != b.Cluster || !waits(a) || given[b.ID] == 0 {
+				if a.Cluster != b.Cluster || !waits(a) || !undemanding || given[b.ID] == 0 {
 					continue
 				}
 				if b.Priority < a.Priority {

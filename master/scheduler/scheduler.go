@@ -14,6 +14,7 @@ type Task struct {
 	Index int
 	Avoid []string // nodes on which an attempt of it has failed: used only if there is no other
 	Near  []string // nodes that hold its input
+	Disk  int64    // bytes that it needs on its node's disk; 0: none
 }
 
 // Job is a job with tasks to start, in the order of Tasks.
@@ -32,6 +33,8 @@ type Node struct {
 	Cluster string
 	Free    int // slots without attempt
 	Core    bool
+	Disk    int64  // bytes of its disk that tasks may still take
+	Volume  string // nodes with the same one share their disk; "": its own
 }
 
 // Assignment puts one task on one node.
@@ -44,14 +47,17 @@ type Assignment struct {
 // Assign fills free slots: higher priority first; among equals the job with the
 // smallest share of running attempts, oldest first on ties; spread over nodes
 // (most free first, core before task nodes on ties, because those keep their map
-// output where it is), near before far. It never over-fills a node, and leaves no
-// slot free while a task of the node's cluster waits.
+// output where it is), near before far. It never over-fills a node, neither its slots
+// nor its disk, and leaves no slot free while a task of the node's cluster waits that
+// the node has the disk for.
 //
 // A job's tasks start in their order, but for those that only avoided nodes have
-// room for: its other tasks go first.
+// room for: its other tasks go first. Those that no node has the disk for wait.
 //
-// It takes O(nodes + tasks·(log jobs + log nodes)), tasks being those it looks at:
-// the assigned ones and those put off because of Avoid.
+// It takes O(nodes + tasks·(log jobs + log nodes + unsuited)), tasks being those it looks
+// at: the assigned ones, those put off because of Avoid, and those that fit nowhere, of
+// which only ever smaller ones are looked for; unsuited being the nodes with free
+// slots that a task avoids or that lack the disk for it.
 func Assign(jobs []Job, nodes []Node) []Assignment {
 	clusters := map[string]*pool{}
 	free := 0
@@ -61,7 +67,7 @@ func Assign(jobs []Job, nodes []Node) []Assignment {
 			continue
 		}
 		if clusters[n.Cluster] == nil {
-			clusters[n.Cluster] = &pool{}
+			clusters[n.Cluster] = newPool()
 		}
 		clusters[n.Cluster].add(n)
 		free += n.Free
@@ -117,7 +123,7 @@ type queue struct {
 	pool   *pool
 	share  int
 	taken  int   // tasks looked at
-	putOff []int // tasks that only avoided nodes have room for; for good, as room only shrinks
+	putOff []int // tasks that only avoided nodes have room for, if any; for good, as room only shrinks
 }
 
 // next takes a slot for the job's next task; nil if there is no slot or no task left.
@@ -126,21 +132,29 @@ func (q *queue) next() (Task, *Node) {
 		return Task{}, nil
 	}
 	for q.taken < len(q.job.Tasks) {
-		task := q.job.Tasks[q.taken]
-		if s := q.pool.find(task); s != nil {
-			q.taken++
-			return task, q.pool.take(s)
-		}
-		q.putOff = append(q.putOff, q.taken)
+		task := &q.job.Tasks[q.taken]
 		q.taken++
+		if q.pool.hopeless(task) {
+			continue
+		}
+		if s := q.pool.find(task); s != nil {
+			return *task, q.pool.take(s, task)
+		}
+		if len(task.Avoid) > 0 {
+			q.putOff = append(q.putOff, q.taken-1)
+		}
 	}
-	if len(q.putOff) == 0 {
-		return Task{}, nil
+	for len(q.putOff) > 0 {
+		task := &q.job.Tasks[q.putOff[0]]
+		q.putOff = q.putOff[1:]
+		if q.pool.hopeless(task) {
+			continue
+		}
+		if s := q.pool.find(&Task{Near: task.Near, Disk: task.Disk}); s != nil {
+			return *task, q.pool.take(s, task)
+		}
 	}
-	task := q.job.Tasks[q.putOff[0]]
-	q.putOff = q.putOff[1:]
-	anywhere := Task{Near: task.Near}
-	return task, q.pool.take(q.pool.find(anywhere))
+	return Task{}, nil
 }
 
 // shares is a heap of jobs, the one with the smallest share first.

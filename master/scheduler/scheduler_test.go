@@ -17,6 +17,15 @@ func tasks(n int) []Task {
 	return all
 }
 
+// needing makes map tasks that need so many bytes of disk.
+func needing(disk ...int64) []Task {
+	all := tasks(len(disk))
+	for i := range all {
+		all[i].Disk = disk[i]
+	}
+	return all
+}
+
 // brief writes assignments as "job task node".
 func brief(as []Assignment) []string {
 	var out []string
@@ -89,6 +98,42 @@ func TestAssign(t *testing.T) {
 			nodes: []Node{{ID: "n1"}, {ID: "n2", Free: -1}, {ID: "n3", Free: 1}},
 			want:  []string{"a m0 n3"},
 		},
+		{
+			name:  "a disk takes what it has room for, in bytes and not in tasks",
+			jobs:  []Job{{ID: "a", Tasks: needing(30, 30, 50, 20)}},
+			nodes: []Node{{ID: "n1", Free: 9, Disk: 100}},
+			want:  []string{"a m0 n1", "a m1 n1", "a m3 n1"},
+		},
+		{
+			name:  "a full disk's slots stay free, the next node's do not",
+			jobs:  []Job{{ID: "a", Tasks: needing(10, 10, 10)}},
+			nodes: []Node{{ID: "n1", Free: 9, Disk: 9}, {ID: "n2", Free: 2, Disk: 100}, {ID: "n3", Free: 5, Disk: -4}},
+			want:  []string{"a m0 n2", "a m1 n2"},
+		},
+		{
+			name:  "nodes of one machine share its disk",
+			jobs:  []Job{{ID: "a", Tasks: needing(10, 10, 10)}},
+			nodes: []Node{{ID: "n1", Free: 2, Disk: 25, Volume: "v"}, {ID: "n2", Free: 2, Disk: 25, Volume: "v"}},
+			want:  []string{"a m0 n1", "a m1 n2"},
+		},
+		{
+			name:  "a task without need runs on a full disk, too",
+			jobs:  []Job{{ID: "a", Tasks: tasks(1)}},
+			nodes: []Node{{ID: "n1", Free: 2, Disk: -1}},
+			want:  []string{"a m0 n1"},
+		},
+		{
+			name:  "near before far, but for the disk; an avoided node with room before none",
+			jobs:  []Job{{ID: "a", Tasks: []Task{{Kind: 'm', Disk: 10, Near: []string{"n1"}, Avoid: []string{"n2"}}}}},
+			nodes: []Node{{ID: "n1", Free: 2, Disk: 5}, {ID: "n2", Free: 2, Disk: 50}},
+			want:  []string{"a m0 n2"},
+		},
+		{
+			name:  "who fits nowhere does not keep others from their slots",
+			jobs:  []Job{{ID: "a", Priority: 1, Tasks: needing(60)}, {ID: "b", Tasks: needing(70, 10)}},
+			nodes: []Node{{ID: "n1", Free: 2, Disk: 50}},
+			want:  []string{"b m1 n1"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if d := cmp.Diff(c.want, brief(Assign(c.jobs, c.nodes))); d != "" {
@@ -111,13 +156,14 @@ func TestAssignChangesNothingItIsGiven(t *testing.T) {
 func BenchmarkAssign(b *testing.B) {
 	nodes := make([]Node, 10_000)
 	for i := range nodes {
-		nodes[i] = Node{ID: fmt.Sprintf("i-%017x", i), Free: 4, Core: i%3 == 0}
+		nodes[i] = Node{ID: fmt.Sprintf("i-%017x", i), Free: 4, Core: i%3 == 0, Disk: int64(1+i%5) << 29}
 	}
 	for _, wishes := range []bool{false, true} {
 		jobs := make([]Job, 100)
 		for i := range jobs {
 			jobs[i] = Job{ID: fmt.Sprintf("s-%d", i), Sequence: uint64(i), Priority: i % 3, Running: i % 7, Tasks: tasks(40_000)}
 			for k := range jobs[i].Tasks {
+				jobs[i].Tasks[k].Disk = 128 << 20
 				if wishes {
 					jobs[i].Tasks[k].Near = []string{nodes[(i+k*31)%len(nodes)].ID, nodes[(i+k*17)%len(nodes)].ID}
 					jobs[i].Tasks[k].Avoid = []string{nodes[k%len(nodes)].ID}

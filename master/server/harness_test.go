@@ -56,6 +56,7 @@ type fakeTracker struct {
 	watchers  []chan struct{}
 	submitted []string
 	cancelled []string
+	reason    string // why a node gets no leases
 }
 
 func (f *fakeTracker) Submitted(job string) {
@@ -87,6 +88,7 @@ func (f *fakeTracker) Changed(string) <-chan struct{} {
 
 func (f *fakeTracker) Queued(string) int    { return 7 }
 func (f *fakeTracker) RunningOn(string) int { return 1 }
+func (f *fakeTracker) Reason(string) string { return f.reason }
 
 // set changes what is live and tells the watchers.
 func (f *fakeTracker) set(job string, l tracker.Live) {

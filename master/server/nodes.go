@@ -86,6 +86,7 @@ func workerView(n *state.Node, sess session.Node, up bool, l *Leader) *api.Node 
 	v.State, v.Address, v.Slots, v.Running = nodeRunning, sess.Address, int64(sess.Slots), int64(l.Tracker.RunningOn(n.ID))
 	v.MemoryBytes, v.DiskBytes, v.DiskFreeBytes = sess.Memory, sess.Disk, sess.DiskFree
 	v.Version, v.Pid, v.LastSeenAt = sess.Version, sess.PID, stamp(sess.LastSeen)
+	v.Reason = l.Tracker.Reason(n.ID)
 	if !sess.Connected {
 		v.Reason = "its connection broke; it has until its lease ends"
 	}

@@ -52,6 +52,7 @@ type Tracker interface {
 	Changed(job string) <-chan struct{}
 	Queued(cluster string) int
 	RunningOn(node string) int
+	Reason(node string) string
 }
 
 // Leader is what a master has while it leads. Done is closed when it does so no longer.

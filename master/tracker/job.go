@@ -31,6 +31,7 @@ type job struct {
 	uncertain    bool // uploads may exist that are not in the log
 	tasked       bool // maps and reduces are set up: the job is planned
 	splits       []*api.Split
+	disk         int64              // of all maps
 	planned      bool               // splits are at hand
 	busy         string             // what one exclusive step is doing: plan, load, commit, clean; "" = none
 	quit         context.CancelFunc // ends that step early
@@ -51,6 +52,10 @@ type job struct {
 	lastBatch  context.CancelFunc
 	unlogged   []upload // made, refused by the log: to be aborted
 	retryAfter *time.Timer
+
+	learnt map[string]*learnt // by kind: the disk that its tasks need
+	noRoom string             // why nothing of it runs: no node has the disk for it; "" = that is not so
+	stuck  time.Time          // since when
 
 	redone  map[int]int // commit: how often a part had to be made again
 	resumed bool        // a commit was begun before
@@ -75,6 +80,7 @@ type task struct {
 	refusals int       // completions the log did not take
 	// unreadable counts failures that are the input's own.
 	unreadable int
+	starved    int      // attempts that ended because their node had run out of something
 	avoid      []string // nodes where one has failed
 	shun       []string // nodes where one could not read what others could
 	waiting    bool     // in the queue
@@ -83,6 +89,7 @@ type task struct {
 	gone       bool     // the winner's segment node says it does not have it
 	losing     bool     // a LoseMaps is under way
 	bytes      int64    // maps: of the split
+	disk       int64    // maps: that its spills and segment are taken to need
 }
 
 func (k *task) String() string { return taskName(k.id) }
@@ -102,7 +109,7 @@ func (t *Tracker) take(rec *state.Job, inherited bool) {
 		id: rec.ID, rec: rec, spec: &api.JobSpec{}, log: t.log.With(zap.String("job", rec.ID)),
 		inherited: inherited, uncertain: inherited && rec.Planned(), recheck: inherited,
 		waiting: map[string]*queue{state.Map: {}, state.Reduce: {}},
-		live:    map[string]*attempt{}, told: map[string]bool{}, redone: map[int]int{}, news: map[int]bool{},
+		live:    map[string]*attempt{}, told: map[string]bool{}, learnt: map[string]*learnt{state.Map: {factor: 1}, state.Reduce: {factor: 1}}, redone: map[int]int{}, news: map[int]bool{},
 		checkSegments: true, resumed: rec.Phase == state.PhaseCommitting,
 	}
 	t.jobs[j.id] = j

@@ -32,6 +32,9 @@ type attempt struct {
 	heard    bool   // of, from its worker, since that said hello
 	ending   bool   // its end is on the way into the log
 	reporter string // who reported it meanwhile, and waits for an answer
+
+	factor float64   // of its kind's need, when it was leased
+	holds  []holding // disk that is reserved for it
 }
 
 func (t *Tracker) attemptID(j *job, k *task) string {
@@ -47,6 +50,7 @@ func (t *Tracker) list(a *attempt) {
 	a.job.live[a.id] = a
 	if n := t.nodes[a.node]; n != nil {
 		n.attempts[a.id] = a
+		t.reserve(n, a)
 	}
 	if a.task.current == nil && a.killing == "" {
 		a.task.current = a
@@ -57,6 +61,7 @@ func (t *Tracker) list(a *attempt) {
 func (t *Tracker) unlist(a *attempt) {
 	delete(t.attempts, a.id)
 	delete(a.job.live, a.id)
+	a.release()
 	if n := t.nodes[a.node]; n != nil {
 		delete(n.attempts, a.id)
 	}
@@ -97,6 +102,9 @@ func (t *Tracker) lease(j *job, k *task, node string) {
 		}
 	}
 	a := &attempt{job: j, task: k, node: node, from: t.cfg.Now()}
+	if len(m.PushTo) > 0 {
+		t.reserveAt(m.PushTo[0].Node, a)
+	}
 	if j.writesOutput(k) {
 		a.upload = k.spare
 		a.id = k.spare.attempt
@@ -107,6 +115,7 @@ func (t *Tracker) lease(j *job, k *task, node string) {
 	}
 	m.Attempt = a.id
 	if !t.send(node, &api.MasterMessage{Message: &api.MasterMessage_Lease{Lease: m}}) {
+		a.release()
 		return // it has not left: task and upload stay as they are
 	}
 	if a.upload != nil {
@@ -129,7 +138,7 @@ func apiKind(kind string) api.TaskKind {
 	return api.TaskKind_TASK_KIND_REDUCE
 }
 
-// keepers are the core nodes that may keep a task node's segment, the order
+// keepers are the core nodes that may keep a task node's segment and have the disk for it, the order
 // turned by the task's index so that they share the load.
 func (t *Tracker) keepers(j *job, k *task) []*api.NodeAddress {
 	connected := map[string]bool{}
@@ -138,7 +147,7 @@ func (t *Tracker) keepers(j *job, k *task) []*api.NodeAddress {
 	}
 	var list []*api.NodeAddress
 	for _, n := range t.nodes {
-		if n.cluster == j.rec.Cluster && n.role == state.RoleCore && !n.offline && connected[n.id] {
+		if n.cluster == j.rec.Cluster && n.role == state.RoleCore && n.takes(t.cfg.Now()) && n.volume.room() >= t.need(j, k) && connected[n.id] {
 			list = append(list, &api.NodeAddress{Node: n.id, Address: n.address})
 		}
 	}

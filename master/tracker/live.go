@@ -94,6 +94,9 @@ func (t *Tracker) Changed(job string) <-chan struct{} { return t.changes.watch(j
 func (j *job) overlay(now time.Time) Live {
 	l := Live{Planning: !j.rec.Planned(), Trouble: j.trouble, Since: j.troubleSince}
 	l.StoreRetries, l.StoreTrouble = j.allRetries()
+	if l.Trouble == "" && j.noRoom != "" {
+		l.Trouble, l.Since = j.noRoom, j.stuck
+	}
 	for kind, sum := range map[string]*LiveTasks{state.Map: &l.Maps, state.Reduce: &l.Reduces} {
 		for _, k := range j.tasks(kind) {
 			if k.done {

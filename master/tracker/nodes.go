@@ -19,6 +19,17 @@ type node struct {
 	offline              bool // a message could not be sent: nothing new until it says hello again
 	attempts             map[string]*attempt
 	telling              bool // its hello is heard, but not yet all that it had kept for it
+
+	volume  *volume // its disk
+	problem string  // why it takes no tasks, as it says itself
+	asideBy string  // why it is set aside for a while, until then
+	aside   time.Time
+	pause   time.Duration // how long it was set aside last; 0: something has succeeded there since
+}
+
+// takes says whether a node may get leases now, as far as its slots and its disk allow.
+func (n *node) takes(now time.Time) bool {
+	return !n.offline && n.problem == "" && !now.Before(n.aside)
 }
 
 // send sends to a worker; one that cannot be reached gets nothing new until its next hello.
@@ -61,7 +72,8 @@ func (t *Tracker) nodeUp(id string, hello *api.WorkerHello) {
 	t.moved[id] = t.cfg.Now()
 	restarted := n.incarnation != "" && n.incarnation != hello.Incarnation
 	n.cluster, n.role, n.address, n.incarnation = rec.Cluster, rec.Role, hello.Address, hello.Incarnation
-	n.slots, n.offline = int(hello.Slots), false
+	n.slots, n.offline, n.problem = int(hello.Slots), false, hello.Problem
+	t.mount(n, hello)
 	if !t.seen[id] {
 		n.telling = true
 		t.after(t.cfg.ReportGrace, func() { t.toldAll(t.nodes[id]) })

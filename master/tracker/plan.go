@@ -230,6 +230,11 @@ func (t *Tracker) setPlan(j *job, plan *input.Plan) {
 		for _, p := range plan.Splits[i].Pieces {
 			k.bytes += p.Length
 		}
+		k.disk = input.MapDisk(plan.Splits[i])
+		j.disk += k.disk
+		if k.done {
+			j.learn(k, k.win)
+		}
 	}
 	held := j.held
 	j.held = nil

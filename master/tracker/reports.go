@@ -102,10 +102,14 @@ func (t *Tracker) succeed(a *attempt, r *api.AttemptReport) {
 			t.refusedWin(j, a, res.Reason)
 			return
 		}
+		if n := t.nodes[a.node]; n != nil {
+			n.pause = 0
+		}
 		if k.id.Kind == state.Reduce {
 			t.afterReduce(j)
 			return
 		}
+		j.learn(k, win)
 		j.news[k.id.Index] = true
 		if !j.rec.MapOnly() && t.nodes[win.SegmentNode] == nil {
 			j.checkSegments = true
@@ -233,6 +237,9 @@ func (t *Tracker) fail(a *attempt, r *api.AttemptReport, f *api.Failure) {
 		t.beChoosy(j, k)
 		t.loseSegment(j, int(f.SegmentMap), f.SegmentAttempt)
 		t.ended(a, e, state.CountsKilled, nil)
+	case api.FailureKind_FAILURE_KIND_RESOURCE:
+		t.setAside(a, f)
+		t.ended(a, e, state.CountsKilled, func() { t.afterShortage(j, k, e) })
 	case api.FailureKind_FAILURE_KIND_NODE:
 		if t.keeperMoved(a) {
 			k.shun = append(k.shun, a.node)
@@ -356,6 +363,10 @@ func (t *Tracker) sendKill(node, attempt, why string) {
 // onProgress takes over what a heartbeat says of running attempts.
 func (t *Tracker) onProgress(node string, h *api.WorkerHeartbeat) {
 	t.toldAll(t.nodes[node])
+	if n := t.nodes[node]; n != nil {
+		n.problem = h.Problem
+		n.volume.heard(h.DiskFreeBytes)
+	}
 	for _, p := range h.Progress {
 		if a := t.attempts[p.Attempt]; a != nil && a.node == node {
 			if p.BytesDone != a.bytes || p.RecordsDone != a.records {

@@ -25,6 +25,7 @@ func (t *Tracker) schedule() {
 	t.assign(t.prefetchNodes(), true)
 	t.rebalance()
 	t.preempt()
+	t.starve()
 }
 
 // assign hands out tasks to the given room. With prefetch, maps alone.
@@ -80,7 +81,7 @@ func (t *Tracker) suits(j *job, k *task, room []scheduler.Node) bool {
 		}
 	}
 	for _, n := range t.nodes {
-		if n.cluster == j.rec.Cluster && n.slots > 0 && !n.offline && good(n.id) && !n.waitsFor(j) {
+		if n.cluster == j.rec.Cluster && n.slots > 0 && n.takes(t.cfg.Now()) && good(n.id) && !n.waitsFor(j) {
 			return false
 		}
 	}
@@ -107,7 +108,7 @@ func (t *Tracker) offer(j *job, n int, room []scheduler.Node, prefetch bool) sch
 		kind = state.Reduce
 	}
 	for _, k := range j.waiting[kind].first(n, func(k *task) bool { return t.fits(j, k) && t.suits(j, k, room) && !(prefetch && k.fetched) }) {
-		s.Tasks = append(s.Tasks, scheduler.Task{Kind: k.id.Kind[0], Index: k.id.Index, Avoid: slices.Concat(k.avoid, k.shun)})
+		s.Tasks = append(s.Tasks, scheduler.Task{Kind: k.id.Kind[0], Index: k.id.Index, Avoid: slices.Concat(k.avoid, k.shun), Disk: t.need(j, k)})
 	}
 	s.Running = len(j.live)
 	return s
@@ -129,8 +130,8 @@ func (t *Tracker) mapsStarted(j *job) bool {
 func (t *Tracker) freeNodes() []scheduler.Node {
 	var list []scheduler.Node
 	for _, n := range t.nodes {
-		if free := n.slots - len(n.attempts); free > 0 && !n.offline {
-			list = append(list, scheduler.Node{ID: n.id, Cluster: n.cluster, Free: free, Core: n.role == state.RoleCore})
+		if free := n.slots - len(n.attempts); free > 0 && n.takes(t.cfg.Now()) && n.volume.room() >= leastDisk {
+			list = append(list, n.offered(free))
 		}
 	}
 	sort.Slice(list, func(a, b int) bool { return list[a].ID < list[b].ID })
@@ -142,7 +143,7 @@ func (t *Tracker) freeNodes() []scheduler.Node {
 func (t *Tracker) prefetchNodes() []scheduler.Node {
 	var list []scheduler.Node
 	for _, n := range t.nodes {
-		if n.offline || len(n.attempts) < n.slots {
+		if !n.takes(t.cfg.Now()) || len(n.attempts) < n.slots || n.volume.room() < leastDisk {
 			continue
 		}
 		maps, queued := 0, max(0, len(n.attempts)-n.slots)
@@ -152,11 +153,16 @@ func (t *Tracker) prefetchNodes() []scheduler.Node {
 			}
 		}
 		if room := min(maps-queued, n.slots) - queued; room > 0 {
-			list = append(list, scheduler.Node{ID: n.id, Cluster: n.cluster, Free: room, Core: n.role == state.RoleCore})
+			list = append(list, n.offered(room))
 		}
 	}
 	sort.Slice(list, func(a, b int) bool { return list[a].ID < list[b].ID })
 	return list
+}
+
+// offered is a node as the scheduler sees it.
+func (n *node) offered(free int) scheduler.Node {
+	return scheduler.Node{ID: n.id, Cluster: n.cluster, Free: free, Core: n.role == state.RoleCore, Disk: n.volume.room(), Volume: n.volume.id}
 }
 
 // rebalance takes prefetched leases back while another node of the cluster has
@@ -181,7 +187,7 @@ func (t *Tracker) rebalance() {
 	sort.Slice(queued, func(a, b int) bool { return queued[a].id > queued[b].id })
 	for _, a := range queued {
 		cluster := a.job.rec.Cluster
-		if idle[cluster] <= 0 || !t.suits(a.job, a.task, free) {
+		if idle[cluster] <= 0 || !t.suits(a.job, a.task, free) || !hasRoom(free, cluster, t.need(a.job, a.task)) {
 			continue
 		}
 		idle[cluster]--
@@ -211,15 +217,16 @@ func (n *node) queued() (list []*attempt, revoked int) {
 // preempt ends reduces of jobs whose maps have to run (again) and find no slot:
 // the reduces would wait for those maps for ever.
 func (t *Tracker) preempt() {
-	free := map[string]bool{}
-	for _, n := range t.freeNodes() {
-		free[n.Cluster] = true
-	}
+	free := t.freeNodes()
 	for _, j := range t.jobs {
-		if free[j.rec.Cluster] || j.rec.MapOnly() || !t.leasing(j) {
+		if j.rec.MapOnly() || !t.leasing(j) {
 			continue
 		}
-		for _, a := range t.victims(j) {
+		victims := t.victims(j)
+		if len(victims) > 0 && hasRoom(free, j.rec.Cluster, t.leastNeed(j, state.Map)) {
+			continue
+		}
+		for _, a := range victims {
 			t.kill(a, "its slot is needed by a map")
 		}
 	}

@@ -79,6 +79,7 @@ type Tracker struct {
 	fatal    error
 	jobs     map[string]*job
 	nodes    map[string]*node
+	volumes  map[string]*volume
 	attempts map[string]*attempt
 	made     uint64 // attempts named in this term
 	entries  pipeline
@@ -110,7 +111,7 @@ func New(c Config) (*Tracker, error) {
 	return &Tracker{
 		cfg: c, log: c.Log.Named("tracker"),
 		events: make(chan func(), 1024), done: make(chan struct{}),
-		jobs: map[string]*job{}, nodes: map[string]*node{}, attempts: map[string]*attempt{},
+		jobs: map[string]*job{}, nodes: map[string]*node{}, volumes: map[string]*volume{}, attempts: map[string]*attempt{},
 		dirty: map[*job]struct{}{}, seen: map[string]bool{}, moved: map[string]time.Time{},
 		planners: make(chan struct{}, c.Planners), timers: map[*time.Timer]struct{}{},
 	}, nil

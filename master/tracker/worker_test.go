@@ -41,6 +41,8 @@ type worker struct {
 	late   time.Duration                   // between a hello and the reports that follow it
 	short  bool                            // its reduces miss a record
 	spoil  string                          // what becomes of the first segment of map 0
+	disk   *disk                           // nil: it does not say
+	ill    string                          // why it takes no tasks
 }
 
 type run struct {
@@ -122,7 +124,10 @@ func (k *worker) hello() {
 		k.mu.Unlock()
 		return
 	}
-	h := &api.WorkerHello{NodeId: k.id, Address: "https://" + k.id, Slots: int32(k.slots), Incarnation: fmt.Sprint(k.incarnation)}
+	h := &api.WorkerHello{NodeId: k.id, Address: "https://" + k.id, Slots: int32(k.slots), Incarnation: fmt.Sprint(k.incarnation), Problem: k.ill}
+	if k.disk != nil {
+		h.DiskBytes, h.DiskFreeBytes, h.Volume = k.disk.total, k.disk.left(), k.disk.volume
+	}
 	for id, r := range k.running {
 		h.Running = append(h.Running, &api.RunningAttempt{Job: r.lease.Job, Attempt: id, Kind: r.lease.Kind, Index: r.lease.Index, Started: true, StartedUnixMs: r.since.UnixMilli()})
 	}
@@ -145,7 +150,18 @@ func (k *worker) hello() {
 	for _, r := range reports {
 		k.tell(&api.WorkerMessage{Message: &api.WorkerMessage_Report{Report: r}})
 	}
-	k.tell(&api.WorkerMessage{Message: &api.WorkerMessage_Heartbeat{Heartbeat: &api.WorkerHeartbeat{}}})
+	k.beat()
+}
+
+// beat sends a heartbeat.
+func (k *worker) beat() {
+	k.mu.Lock()
+	h := &api.WorkerHeartbeat{Problem: k.ill}
+	if k.disk != nil {
+		h.DiskFreeBytes = k.disk.left()
+	}
+	k.mu.Unlock()
+	k.tell(&api.WorkerMessage{Message: &api.WorkerMessage_Heartbeat{Heartbeat: h}})
 }
 
 // cut breaks the connection; what is in the air is lost.
@@ -242,6 +258,9 @@ func (k *worker) forget(job string) {
 	defer k.mu.Unlock()
 	for _, r := range k.running {
 		r.stop()
+	}
+	if k.disk != nil {
+		k.disk.give(nil)
 	}
 	k.queue, k.running = nil, map[string]*run{}
 	k.held, k.unacked = map[string]*api.HeldSegment{}, map[string]*api.AttemptReport{}
@@ -345,6 +364,14 @@ func (k *worker) work(ctx context.Context, l *api.Lease) *api.AttemptResult {
 	case <-time.After(pace):
 	case <-ctx.Done():
 		return killedResult()
+	}
+	if k.disk != nil {
+		if f := k.disk.take(l); f != nil {
+			return &api.AttemptResult{Failure: f}
+		}
+		if l.Kind == api.TaskKind_TASK_KIND_REDUCE {
+			defer k.disk.give(l)
+		}
 	}
 	if k.play != nil {
 		if f := k.play(l); f != nil {

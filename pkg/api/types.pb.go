@@ -816,6 +816,7 @@ type Failure struct {
 	StderrTail     string                 `protobuf:"bytes,7,opt,name=stderr_tail,json=stderrTail,proto3" json:"stderr_tail,omitempty"`  // at most 1 KiB
 	SegmentMap     int32                  `protobuf:"varint,8,opt,name=segment_map,json=segmentMap,proto3" json:"segment_map,omitempty"` // FAILURE_KIND_SEGMENT: the map task's index
 	SegmentAttempt string                 `protobuf:"bytes,9,opt,name=segment_attempt,json=segmentAttempt,proto3" json:"segment_attempt,omitempty"`
+	Disk           bool                   `protobuf:"varint,10,opt,name=disk,proto3" json:"disk,omitempty"` // FAILURE_KIND_RESOURCE: it was room on the disk that was wanting
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -911,6 +912,13 @@ func (x *Failure) GetSegmentAttempt() string {
 		return x.SegmentAttempt
 	}
 	return ""
+}
+
+func (x *Failure) GetDisk() bool {
+	if x != nil {
+		return x.Disk
+	}
+	return false
 }
 
 // AttemptResult is what an attempt did.
@@ -1098,7 +1106,7 @@ const file_types_proto_rawDesc = "" +
 	"\aCounter\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\x03R\x05value\"\x9f\x02\n" +
+	"\x05value\x18\x03 \x01(\x03R\x05value\"\xb3\x02\n" +
 	"\aFailure\x12,\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x18.millrace.v1.FailureKindR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1b\n" +
@@ -1110,7 +1118,9 @@ const file_types_proto_rawDesc = "" +
 	"stderrTail\x12\x1f\n" +
 	"\vsegment_map\x18\b \x01(\x05R\n" +
 	"segmentMap\x12'\n" +
-	"\x0fsegment_attempt\x18\t \x01(\tR\x0esegmentAttempt\"\xfa\x02\n" +
+	"\x0fsegment_attempt\x18\t \x01(\tR\x0esegmentAttempt\x12\x12\n" +
+	"\x04disk\x18\n" +
+	" \x01(\bR\x04disk\"\xfa\x02\n" +
 	"\rAttemptResult\x12.\n" +
 	"\afailure\x18\x01 \x01(\v2\x14.millrace.v1.FailureR\afailure\x120\n" +
 	"\bcounters\x18\x02 \x03(\v2\x14.millrace.v1.CounterR\bcounters\x12-\n" +

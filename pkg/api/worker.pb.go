@@ -377,6 +377,7 @@ type WorkerHello struct {
 	Running       []*RunningAttempt      `protobuf:"bytes,11,rep,name=running,proto3" json:"running,omitempty"`
 	Segments      []*HeldSegment         `protobuf:"bytes,12,rep,name=segments,proto3" json:"segments,omitempty"`
 	Problem       string                 `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"` // why it can take no tasks now, for people; "" = it can
+	Volume        string                 `protobuf:"bytes,14,opt,name=volume,proto3" json:"volume,omitempty"`   // names the file system of its data: nodes with the same one share it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -498,6 +499,13 @@ func (x *WorkerHello) GetSegments() []*HeldSegment {
 func (x *WorkerHello) GetProblem() string {
 	if x != nil {
 		return x.Problem
+	}
+	return ""
+}
+
+func (x *WorkerHello) GetVolume() string {
+	if x != nil {
+		return x.Volume
 	}
 	return ""
 }
@@ -2076,7 +2084,7 @@ const file_worker_proto_rawDesc = "" +
 	"\aproblem\x18\x05 \x01(\v2\x1b.millrace.v1.SegmentProblemH\x00R\aproblem\x128\n" +
 	"\breturned\x18\x06 \x01(\v2\x1a.millrace.v1.LeaseReturnedH\x00R\breturned\x122\n" +
 	"\x06probed\x18\a \x01(\v2\x18.millrace.v1.StoreProbedH\x00R\x06probedB\t\n" +
-	"\amessage\"\xb8\x03\n" +
+	"\amessage\"\xd0\x03\n" +
 	"\vWorkerHello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -2092,7 +2100,8 @@ const file_worker_proto_rawDesc = "" +
 	" \x01(\x03R\x03pid\x125\n" +
 	"\arunning\x18\v \x03(\v2\x1b.millrace.v1.RunningAttemptR\arunning\x124\n" +
 	"\bsegments\x18\f \x03(\v2\x18.millrace.v1.HeldSegmentR\bsegments\x12\x18\n" +
-	"\aproblem\x18\r \x01(\tR\aproblem\"\xbf\x01\n" +
+	"\aproblem\x18\r \x01(\tR\aproblem\x12\x16\n" +
+	"\x06volume\x18\x0e \x01(\tR\x06volume\"\xbf\x01\n" +
 	"\x0eRunningAttempt\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\tR\aattempt\x12)\n" +

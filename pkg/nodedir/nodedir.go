@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +20,10 @@ var ErrInUse = errors.New("in use by another process")
 
 // Dir is a folder that is locked for this process.
 type Dir struct {
-	root string
-	lock *os.File
+	root  string
+	below []string
+	mu    sync.Mutex
+	lock  *os.File
 }
 
 // Open makes the folder and the folders below it that are named, if need be, mode 0700, and
@@ -30,29 +33,69 @@ func Open(root string, below ...string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("directory %s: %w", root, err)
 	}
-	d := &Dir{root: abs}
-	if err := os.MkdirAll(abs, 0o700); err != nil {
-		return nil, fmt.Errorf("directory %s: %w", abs, err)
-	}
-	if d.lock, err = os.OpenFile(d.Path("lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return nil, fmt.Errorf("directory %s: %w", abs, err)
-	}
-	if err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrInUse
-		}
-		return nil, errors.Join(fmt.Errorf("directory %s: %w", abs, err), d.Close())
-	}
-	for _, b := range below {
-		if err := os.MkdirAll(d.Path(b), 0o700); err != nil {
-			return nil, errors.Join(fmt.Errorf("directory %s: %w", abs, err), d.Close())
-		}
+	d := &Dir{root: abs, below: below}
+	if d.lock, err = d.open(); err != nil {
+		return nil, err
 	}
 	return d, nil
 }
 
+// open makes and locks the folder.
+func (d *Dir) open() (*os.File, error) {
+	if err := os.MkdirAll(d.root, 0o700); err != nil {
+		return nil, fmt.Errorf("directory %s: %w", d.root, err)
+	}
+	lock, err := os.OpenFile(d.Path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("directory %s: %w", d.root, err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrInUse
+		}
+		return nil, errors.Join(fmt.Errorf("directory %s: %w", d.root, err), lock.Close())
+	}
+	for _, b := range d.below {
+		if err := os.MkdirAll(d.Path(b), 0o700); err != nil {
+			return nil, errors.Join(fmt.Errorf("directory %s: %w", d.root, err), lock.Close())
+		}
+	}
+	return lock, nil
+}
+
 // Close gives the lock back. The lock's file stays: removing it would race with the next owner.
-func (d *Dir) Close() error { return d.lock.Close() }
+func (d *Dir) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lock.Close()
+}
+
+// Lost says whether the folder, or the lock in it, has been removed or replaced by another since
+// it was opened.
+func (d *Dir) Lost() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now, err := os.Stat(d.Path("lock"))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	ours, err := d.lock.Stat()
+	return err == nil && !os.SameFile(now, ours)
+}
+
+// Restore makes and locks a folder that was lost anew; what was in it is for its owner to write
+// again. ErrInUse means that another process was quicker.
+func (d *Dir) Restore() error {
+	lock, err := d.open()
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := d.lock
+	d.lock = lock
+	return old.Close()
+}
 
 // Path is a place in the folder.
 func (d *Dir) Path(elem ...string) string {

@@ -73,6 +73,29 @@ func TestFiles(t *testing.T) {
 	require.ErrorContains(t, err, "doc.json")
 }
 
+func TestAFolderThatIsRemovedIsMadeAnew(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "node")
+	d, err := Open(root, "pki")
+	require.NoError(t, err)
+	require.False(t, d.Lost())
+	require.NoError(t, os.RemoveAll(root))
+	require.True(t, d.Lost())
+	require.NoError(t, d.Restore())
+	require.False(t, d.Lost())
+	require.DirExists(t, filepath.Join(root, "pki"))
+	_, err = Open(root)
+	require.ErrorIs(t, err, ErrInUse, "it is locked again")
+
+	require.NoError(t, os.RemoveAll(root))
+	other, err := Open(root)
+	require.NoError(t, err)
+	require.True(t, d.Lost(), "it is another one now")
+	require.ErrorIs(t, d.Restore(), ErrInUse)
+	require.NoError(t, other.Close())
+	require.NoError(t, d.Restore())
+	require.NoError(t, d.Close())
+}
+
 func TestAWriteThatFailsLeavesTheOldFileAndNoOther(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")

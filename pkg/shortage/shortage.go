@@ -67,6 +67,10 @@ func Explained(err error) error {
 	return err
 }
 
+// Reserve is how many bytes of a disk of that size are kept free: for the node's own state and logs, and for
+// whoever else lives there. On a small disk it is a tenth.
+func Reserve(total int64) int64 { return min(64<<20, total/10) }
+
 // Limit is how many descriptors this process may have open; 0 if that is not known.
 func Limit() uint64 {
 	var l unix.Rlimit

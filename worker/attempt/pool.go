@@ -28,6 +28,9 @@ const (
 	EnvToken = "MILLRACE_NODE_ATTEMPT" // marks the child and all it starts
 )
 
+// tokenFile, in the attempts' folder, keeps what marks this node's children over its lives.
+const tokenFile = ".token"
+
 // Config sets up a Pool. Zero values mean defaults.
 type Config struct {
 	Dir        string        // children start here; attempts have their directories in it
@@ -123,7 +126,7 @@ func (p *Pool) Open(ctx context.Context) error {
 	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("attempts: %w", err)
 	}
-	prefix, err := tokenPrefix(filepath.Join(p.cfg.Dir, ".token"))
+	prefix, err := tokenPrefix(filepath.Join(p.cfg.Dir, tokenFile))
 	if err != nil {
 		return fmt.Errorf("attempts: %w", err)
 	}
@@ -148,13 +151,25 @@ func (p *Pool) Open(ctx context.Context) error {
 	return nil
 }
 
+// Restore makes the attempts' folder anew after somebody has removed it. Children that run go on
+// without their directories.
+func (p *Pool) Restore() error {
+	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("attempts: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(p.cfg.Dir, tokenFile), []byte(p.prefix+"\n"), 0o600); err != nil {
+		return fmt.Errorf("attempts: %w", err)
+	}
+	return nil
+}
+
 func (p *Pool) clearDirs() error {
 	entries, err := os.ReadDir(p.cfg.Dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() == ".token" {
+		if e.Name() == tokenFile {
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(p.cfg.Dir, e.Name())); err != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"millrace/pkg/api"
+	"millrace/pkg/shortage"
 )
 
 // Run runs one attempt and says how it ended; it always gives a result. When ctx
@@ -282,6 +283,9 @@ func killed(ctx context.Context) *api.AttemptResult {
 func startFailure(err error, user bool) *api.AttemptResult {
 	kind := api.FailureKind_FAILURE_KIND_NODE
 	switch {
+	case shortage.Of(err) != shortage.None:
+		return &api.AttemptResult{Failure: &api.Failure{Kind: api.FailureKind_FAILURE_KIND_RESOURCE,
+			Message: shortage.Explained(err).Error(), Disk: shortage.Of(err) == shortage.Disk}}
 	case errors.Is(err, errClosed):
 		kind = api.FailureKind_FAILURE_KIND_KILLED
 	case user && (errors.Is(err, syscall.ENOEXEC) || errors.Is(err, syscall.ENOENT)):

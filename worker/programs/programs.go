@@ -154,6 +154,9 @@ func (c *Cache) fetch(ctx context.Context, from Source, prefix objectstore.URL, 
 		return err
 	}
 	defer body.Close()
+	if err := os.MkdirAll(c.dir, 0o700); err != nil { // somebody may have removed it
+		return err
+	}
 	out, err := os.CreateTemp(c.dir, ".incoming")
 	if err != nil {
 		return err

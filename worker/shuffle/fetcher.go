@@ -48,8 +48,9 @@ type FetcherConfig struct {
 	Log     *zap.Logger
 }
 
-// ErrNoRoom says that the disk was too full to spool for too long.
-var ErrNoRoom = errors.New("no room on the disk to fetch to")
+// ErrNoRoom says that a disk was too full: this node's, to spool, for too long; or that of a node
+// which was to take a segment.
+var ErrNoRoom = errors.New("no room on the disk")
 
 // Fetcher brings one reduce's partition of every map's segment to this machine:
 // each once, verified, whatever breaks on the way.

@@ -77,7 +77,11 @@ func answered(what string, resp *http.Response) error {
 	if resp.StatusCode/100 == 2 {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("%s: %s: %s", what, resp.Status, strings.TrimSpace(string(text))), err)
+	refusal := fmt.Errorf("%s: %s: %s", what, resp.Status, strings.TrimSpace(string(text)))
+	if resp.StatusCode == http.StatusInsufficientStorage {
+		refusal = fmt.Errorf("%w: %w", ErrNoRoom, refusal)
+	}
+	return errors.Join(refusal, err)
 }
 
 // pushBody sums up what passes and leaves the sum in the trailer.

@@ -7,12 +7,12 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
 	"millrace/pkg/record"
+	"millrace/pkg/shortage"
 )
 
 // Headers of a push.
@@ -27,6 +27,9 @@ const (
 	writeStall   = time.Minute     // a reader that takes nothing for so long is cut off
 	idleRequest  = 2 * time.Minute // a request that wants nothing for so long, too
 	maxTransfers = 64              // partitions being read at once
+
+	descriptorPatience = 8 * time.Second // less than a fetcher waits for an answer
+	descriptorRetry    = 100 * time.Millisecond
 )
 
 // Server serves a Store over HTTP. Who may ask is the caller's to decide.
@@ -65,7 +68,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	case errors.Is(err, errRefused):
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case shortage.Of(err) == shortage.Disk:
 		http.Error(w, err.Error(), http.StatusInsufficientStorage)
 	default:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -125,6 +128,16 @@ func (s *Server) answer(in *bufio.Reader, w io.Writer, rc *http.ResponseControll
 	}
 }
 
+// openPatiently waits a while for a descriptor if there is none.
+func (s *Server) openPatiently(job, attempt string, partition int) (*part, error) {
+	for late := time.Now().Add(descriptorPatience); ; time.Sleep(descriptorRetry) {
+		p, err := s.store.open(job, attempt, partition)
+		if shortage.Of(err) != shortage.Descriptors || time.Now().After(late) {
+			return p, err
+		}
+	}
+}
+
 // answerOne writes one frame. An error in its midst just ends the response: the
 // fetcher comes back for the rest, and is then told.
 func (s *Server) answerOne(w io.Writer, rc *http.ResponseController, job string, partition int, q want, buf []byte) error {
@@ -134,7 +147,10 @@ func (s *Server) answerOne(w io.Writer, rc *http.ResponseController, job string,
 		return err
 	}
 	f := frame{Map: q.Map, Attempt: q.Attempt, Offset: q.Offset, Length: q.Offset}
-	p, err := s.store.open(job, q.Attempt, partition)
+	p, err := s.openPatiently(job, q.Attempt, partition)
+	if shortage.Of(err) == shortage.Descriptors {
+		return err // not a word about the segment, which may be sound: the fetcher comes back
+	}
 	if err == nil {
 		defer p.Close()
 		if q.Offset < 0 || q.Offset > p.Length {

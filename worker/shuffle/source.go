@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/pkg/api"
+	"millrace/pkg/shortage"
 )
 
 const (
@@ -91,7 +92,9 @@ func (s *source) giveUp(err error) {
 
 // local takes segments of this node, in place.
 func (s *source) local(ctx context.Context) {
+	late := time.Now().Add(s.f.cfg.NoRoom)
 	for {
+		var again <-chan time.Time // there was no descriptor for one of them
 		for _, l := range s.f.wanted(s.node) {
 			if ctx.Err() != nil {
 				return
@@ -99,6 +102,14 @@ func (s *source) local(ctx context.Context) {
 			g, err := s.f.cfg.Store.Locate(s.f.cfg.Job, l.Attempt, s.f.cfg.Partition)
 			if err == nil {
 				err = matches(l, g)
+			}
+			if shortage.Of(err) == shortage.Descriptors {
+				if time.Now().After(late) {
+					s.f.fail(fmt.Errorf("%w: %w", errLocal, err))
+					return
+				}
+				again = time.After(roomRetry)
+				continue
 			}
 			if err != nil {
 				s.f.problem(l, reasonOf(err))
@@ -109,10 +120,14 @@ func (s *source) local(ctx context.Context) {
 			}
 			s.f.arrived(l, g)
 		}
+		if again == nil {
+			late = time.Now().Add(s.f.cfg.NoRoom)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.news:
+		case <-again:
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"millrace/pkg/api"
 	"millrace/pkg/record"
+	"millrace/pkg/shortage"
 )
 
 // ErrMissing says that a segment is not here.
@@ -51,7 +52,8 @@ func NewStore(dir string) *Store {
 	return &Store{dir: dir, held: map[key]int32{}, indexes: map[key]record.Index{}}
 }
 
-// Open finds what a former life has kept, and removes what it had not finished.
+// Open finds what a former life has kept, and removes what it had not finished. Opened again, it
+// makes its folder anew if need be, and forgets what is not there any more.
 func (s *Store) Open() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("segments: %w", err)
@@ -64,6 +66,7 @@ func (s *Store) Open() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.held, s.indexes, s.entries = map[key]int32{}, map[key]record.Index{}, 0
 	return filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("segments: %w", err)
@@ -200,7 +203,7 @@ type part struct {
 }
 
 // open gives a partition: ErrMissing if the segment is not here, errDamaged if its
-// index cannot be believed.
+// index cannot be believed, another error if this node cannot open files at the moment.
 func (s *Store) open(job, attempt string, partition int) (*part, error) {
 	k := key{job, attempt}
 	s.mu.Lock()
@@ -211,6 +214,9 @@ func (s *Store) open(job, attempt string, partition int) (*part, error) {
 		return nil, fmt.Errorf("%w: no segment of %s here", ErrMissing, attempt)
 	}
 	f, err := os.Open(s.path(k))
+	if shortage.Of(err) == shortage.Descriptors {
+		return nil, fmt.Errorf("segment of %s: %w", attempt, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMissing, err)
 	}
