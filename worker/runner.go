@@ -236,7 +236,7 @@ func (r *runner) prepare() (exe string, err error) {
 func (r *runner) hasRoom() error {
 	free, err := r.w.room()
 	if err != nil {
-		return fmt.Errorf("disk space: %w", err)
+		return fmt.Errorf("%w: disk space: %w", errNoDirectory, err)
 	}
 	if free <= 0 {
 		return fmt.Errorf("the disk of %s is full: %w", r.w.dir.Path(), unix.ENOSPC)

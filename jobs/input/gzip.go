@@ -69,6 +69,9 @@ func (r *Reader) startGunzip() error {
 
 // begin begins a member.
 func (g *gunzip) begin() error {
+	if b, err := g.source.Peek(1); err == nil && b[0] != 0x1f { // of anything shorter than a header it would be said that it is cut off
+		return gzip.ErrHeader
+	}
 	if err := g.zip.Reset(g.source); err != nil {
 		return err
 	}

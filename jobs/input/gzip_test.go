@@ -39,6 +39,8 @@ func TestDamagedGzip(t *testing.T) {
 	}{
 		"cut off":       {good[:len(good)-20], -1, fmt.Sprintf("cut off after %d compressed bytes", len(good)-20)},
 		"in the header": {good[:5], 0, "cut off after 5 compressed bytes"},
+		"short":         {[]byte("hi\n"), 0, "not a gzip file"},
+		"short rest":    {append(bytes.Clone(good), "ab"...), int64(len(text)), "what follows gzip member 2"},
 		"no gzip":       {[]byte("just text\n"), 0, "not a gzip file"},
 		"flipped":       {flipped, -1, "before compressed byte"},
 		"rest":          {append(bytes.Clone(good), "more than that"...), int64(len(text)), "what follows gzip member 2"},
