@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -269,9 +270,10 @@ func TestANodeThatIsOutOfSomethingIsSetAside(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		a, b := w.join("i-a", state.RoleCore, 2), w.join("i-b", state.RoleCore, 1)
 		b.at(3 * time.Second)
-		out := true
+		var out atomic.Bool
+		out.Store(true)
 		a.play = func(l *api.Lease) *api.Failure {
-			if isMap(l) && out {
+			if isMap(l) && out.Load() {
 				return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_RESOURCE, Message: "too many open files"}
 			}
 			return nil
@@ -281,7 +283,7 @@ func TestANodeThatIsOutOfSomethingIsSetAside(t *testing.T) {
 		w.until("it is set aside", func() bool { return w.leader.Reason("i-a") != "" })
 		require.Equal(t, "set aside for 2s: too many open files", w.leader.Reason("i-a"))
 		time.Sleep(8 * time.Second)
-		out = false
+		out.Store(false)
 		w.await()
 		w.committed()
 		require.Zero(t, w.job().Failed)
