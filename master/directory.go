@@ -9,6 +9,7 @@ import (
 
 // directory is the node's own folder, locked while the node runs:
 //
+//	format.json    which arrangement this is, and who wrote it last
 //	node.json      who the node is; written last at the first start
 //	seal.key       opens the secrets in the log; never leaves the masters
 //	gossip.key
@@ -20,8 +21,8 @@ import (
 type directory struct{ *nodedir.Dir }
 
 // openDirectory makes the folder if need be and locks it.
-func openDirectory(root string) (*directory, error) {
-	d, err := nodedir.Open(root, "pki", "raft")
+func openDirectory(root, version string) (*directory, error) {
+	d, err := nodedir.Open(root, version, "pki", "raft")
 	if err != nil {
 		return nil, err
 	}

@@ -154,7 +154,7 @@ func (m *Master) Open(ctx context.Context) (err error) {
 		return errors.New("master: opened twice")
 	}
 	m.opened = true
-	if m.dir, err = openDirectory(m.cfg.Dir); err != nil {
+	if m.dir, err = openDirectory(m.cfg.Dir, m.cfg.Version); err != nil {
 		return err
 	}
 	m.onClose(m.dir.Close)

@@ -4,6 +4,7 @@ import "millrace/pkg/nodedir"
 
 // openDirectory locks the node's own folder:
 //
+//	format.json          which arrangement this is, and who wrote it last
 //	node.json            who the node is; written last at the first start
 //	pki/                 its key, certificate, the site's CA, the gossip key
 //	term                 the highest term of a leader seen
@@ -11,4 +12,6 @@ import "millrace/pkg/nodedir"
 //	attempts/ATTEMPT/    where attempts run
 //	logs/JOB/            standard error of attempts, until it is in the object store
 //	programs/            shipped files by SHA-256
-func openDirectory(root string) (*nodedir.Dir, error) { return nodedir.Open(root, "pki") }
+func openDirectory(root, version string) (*nodedir.Dir, error) {
+	return nodedir.Open(root, version, "pki")
+}

@@ -132,7 +132,7 @@ func TestADirectoryThatAnotherProcessTook(t *testing.T) {
 	n := m.worker("core", "CORE")
 	elsewhere := n.dir + "-away"
 	require.NoError(t, os.Rename(n.dir, elsewhere))
-	other, err := nodedir.Open(n.dir)
+	other, err := nodedir.Open(n.dir, "test")
 	if errors.Is(err, nodedir.ErrInUse) {
 		t.Skip("the node was quicker")
 	}

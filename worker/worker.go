@@ -150,7 +150,7 @@ func New(c Config) (*Worker, error) {
 // Run is the node's life, until ctx ends: then it leases no more, gives attempts a moment to
 // end, kills the rest, and keeps its data: the next start on the same directory is the same node.
 func (w *Worker) Run(ctx context.Context) (err error) {
-	if w.dir, err = openDirectory(w.cfg.Dir); err != nil {
+	if w.dir, err = openDirectory(w.cfg.Dir, w.cfg.Version); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.dir.Close()) }()

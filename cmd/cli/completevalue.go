@@ -102,7 +102,11 @@ func programs() (names []string) {
 }
 
 func (c *call) contexts() []string {
-	names, err := client.ListContexts(c.millraceHome())
+	home, err := c.home()
+	if err != nil {
+		return nil
+	}
+	names, err := client.ListContexts(home)
 	if err != nil {
 		return nil
 	}

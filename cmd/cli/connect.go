@@ -32,17 +32,21 @@ func (c *connection) close()                                { c.Client.Close() }
 // there is none and none was asked for.
 func (c *call) loadContext() (*client.Context, error) {
 	name := c.String("context")
-	ctx, err := client.LoadContext(c.millraceHome(), name)
+	home, err := c.home()
+	if err != nil {
+		if name != "" {
+			return nil, err
+		}
+		return nil, nil // service managers set no HOME, and give the rest by flags
+	}
+	ctx, err := client.LoadContext(home, name)
 	if errors.Is(err, client.ErrNoContext) {
 		if name != "" {
-			return nil, usagef("millrace context list", "there is no context %q%s", name, c.nearContext(name))
+			return nil, usagef("millrace context list", "there is no context %q%s", name, nearContext(home, name))
 		}
 		return nil, nil
 	}
-	if err != nil {
-		return nil, usagef("millrace context list", "%s", err)
-	}
-	return ctx, nil
+	return ctx, c.contextFault(home, err)
 }
 
 // connect finds the cluster: flags, environment, context. It sends nothing yet.

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,6 +22,7 @@ type contextView struct {
 	S3Endpoint string   `json:"s3Endpoint"`
 	S3Region   string   `json:"s3Region"`
 	S3Access   string   `json:"s3AccessKey"`
+	Damage     string   `json:"damage,omitempty"` // why it cannot be used
 }
 
 func (a *app) contextCommand() *cli.Command {
@@ -36,13 +39,21 @@ func (a *app) contextCommand() *cli.Command {
 }
 
 func contextList(c *call) error {
-	names, err := client.ListContexts(c.millraceHome())
+	home, err := c.home()
 	if err != nil {
 		return err
+	}
+	names, err := client.ListContexts(home)
+	if err != nil {
+		return c.contextFault(home, err)
 	}
 	views := []contextView{}
 	for _, n := range names {
 		v, err := c.viewContext(n)
+		var damaged *client.DamagedContextError
+		if errors.As(err, &damaged) { // the others are as good as before
+			v, err = contextView{Name: n, Servers: []string{}, Damage: damaged.Error()}, nil
+		}
 		if err != nil {
 			return err
 		}
@@ -55,6 +66,10 @@ func contextList(c *call) error {
 			if v.Current {
 				mark = "*"
 			}
+			if v.Damage != "" {
+				t.row(mark, v.Name, v.Damage)
+				continue
+			}
 			t.row(mark, v.Name, strings.Join(v.Servers, " "), v.Cluster, v.S3Endpoint)
 		}
 		t.flush()
@@ -62,11 +77,15 @@ func contextList(c *call) error {
 }
 
 func (c *call) viewContext(name string) (contextView, error) {
-	ctx, err := client.LoadContext(c.millraceHome(), name)
+	home, err := c.home()
 	if err != nil {
-		return contextView{}, contextFault(err)
+		return contextView{}, err
 	}
-	current, err := client.CurrentContext(c.millraceHome())
+	ctx, err := client.LoadContext(home, name)
+	if err != nil {
+		return contextView{}, c.contextFault(home, err)
+	}
+	current, err := client.CurrentContext(home)
 	if err != nil && !errors.Is(err, client.ErrNoContext) {
 		return contextView{}, err
 	}
@@ -83,16 +102,27 @@ func (c *call) viewContext(name string) (contextView, error) {
 	return v, nil
 }
 
-func contextFault(err error) error {
-	if errors.Is(err, client.ErrNoContext) {
+// contextFault says what to do about a context, or the folder they lie in, that cannot be used.
+func (c *call) contextFault(home string, err error) error {
+	var damaged *client.DamagedContextError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, client.ErrNoContext):
 		return faultf(exitNotFound, "millrace context list", "%s", err)
+	case errors.Is(err, client.ErrContextName):
+		return usagef("millrace context list", "%s", err)
+	case errors.As(err, &damaged):
+		return usagef("millrace context remove "+damaged.Name+"; then make it again: millrace dev, for a cluster on this machine", "%s", err)
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission), notMade(err):
+		return usagef("export MILLRACE_HOME=…, a folder that this user can write to", "%s: %s", home, err)
 	}
 	return err
 }
 
 // nearContext names the context that was probably meant.
-func (a *app) nearContext(name string) string {
-	names, err := client.ListContexts(a.millraceHome())
+func nearContext(home, name string) string {
+	names, err := client.ListContexts(home)
 	if near := nearest(name, names); err == nil && near != "" {
 		return ": did you mean " + near + "?"
 	}
@@ -100,11 +130,15 @@ func (a *app) nearContext(name string) string {
 }
 
 func contextUse(c *call) error {
-	if err := client.UseContext(c.millraceHome(), c.args[0]); err != nil {
-		if near := c.nearContext(c.args[0]); near != "" && errors.Is(err, client.ErrNoContext) {
+	home, err := c.home()
+	if err != nil {
+		return err
+	}
+	if err := client.UseContext(home, c.args[0]); err != nil {
+		if near := nearContext(home, c.args[0]); near != "" && errors.Is(err, client.ErrNoContext) {
 			err = fmt.Errorf("%w%s", err, near)
 		}
-		return contextFault(err)
+		return c.contextFault(home, err)
 	}
 	return contextShowNamed(c, c.args[0])
 }
@@ -138,12 +172,16 @@ func contextSet(c *call) error {
 	if len(c.args) > 0 {
 		name = c.args[0]
 	}
-	ctx, err := client.LoadContext(c.millraceHome(), name)
+	home, err := c.home()
+	if err != nil {
+		return err
+	}
+	ctx, err := client.LoadContext(home, name)
 	if errors.Is(err, client.ErrNoContext) && name != "" {
 		ctx, err = &client.Context{Name: name}, nil
 	}
 	if err != nil {
-		return contextFault(err)
+		return c.contextFault(home, err)
 	}
 	changed := false
 	if s := c.StringSlice("server"); len(s) > 0 {
@@ -162,15 +200,19 @@ func contextSet(c *call) error {
 	if !changed {
 		return usagef("millrace context set --help", "nothing to set was given: --s3, --server or --cluster")
 	}
-	if err := client.SaveContext(c.millraceHome(), ctx); err != nil {
-		return err
+	if err := client.SaveContext(home, ctx); err != nil {
+		return c.contextFault(home, err)
 	}
 	return contextShowNamed(c, ctx.Name)
 }
 
 func contextRemove(c *call) error {
-	if err := client.RemoveContext(c.millraceHome(), c.args[0]); err != nil {
-		return contextFault(err)
+	home, err := c.home()
+	if err != nil {
+		return err
+	}
+	if err := client.RemoveContext(home, c.args[0]); err != nil {
+		return c.contextFault(home, err)
 	}
 	return c.print(map[string]string{"removed": c.args[0]}, func(w io.Writer) { fmt.Fprintf(w, "removed context %s\n", c.args[0]) })
 }

@@ -55,7 +55,11 @@ func contextEnv(c *call) error {
 // keepCA writes the store's root certificates to a file of their own, as other tools want them.
 func (c *call) keepCA(pem string) (string, error) {
 	sum := sha256.Sum256([]byte(pem))
-	file := filepath.Join(c.millraceHome(), "ca", hex.EncodeToString(sum[:8])+".pem")
+	home, err := c.home()
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(home, "ca", hex.EncodeToString(sum[:8])+".pem")
 	if data, err := os.ReadFile(file); err == nil && string(data) == pem {
 		return file, nil
 	}

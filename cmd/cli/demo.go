@@ -70,7 +70,7 @@ func demo(c *call) (err error) {
 	ctx := c.Context.Context
 	started := time.Now()
 	conf.Say("starting 1 master, %s, %s and an object store, each a process of its own, in %s", plural(conf.Core, "core node"), plural(conf.Task, "task node"), dir)
-	if err := openCluster(ctx, cluster); err != nil {
+	if err := c.openCluster(ctx, cluster); err != nil {
 		return withoutFolder(err)
 	}
 	defer cluster.Close() // before the folder is removed

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,9 +70,17 @@ func (a *app) sayer() func(string, ...any) {
 }
 
 func dev(c *call) error {
+	home, err := c.home()
+	if err != nil {
+		return err
+	}
+	name := cmp.Or(c.String("context"), "dev")
+	if err := client.ProbeContexts(home, name); err != nil { // before anything is started
+		return c.contextFault(home, err)
+	}
 	dir := c.String("dir")
 	if dir == "" {
-		dir = filepath.Join(c.millraceHome(), "dev")
+		dir = filepath.Join(home, "dev")
 	}
 	conf, err := c.devConfig(dir)
 	if err != nil {
@@ -83,15 +92,11 @@ func dev(c *call) error {
 	}
 	ctx := c.Context.Context
 	started := time.Now()
-	if err := openCluster(ctx, cluster); err != nil {
+	if err := c.openCluster(ctx, cluster); err != nil {
 		return err
 	}
 	defer cluster.Close()
-	name := c.String("context")
-	if name == "" {
-		name = "dev"
-	}
-	if err := c.keepContext(name, cluster); err != nil {
+	if err := c.keepContext(home, name, cluster); err != nil {
 		return err
 	}
 	conf.Say("cluster of %s and %s with %s is ready after %s", plural(conf.Core, "core node"), plural(conf.Task, "task node"), plural(cluster.Slots(), "slot"), formatDuration(time.Since(started)))
@@ -110,7 +115,7 @@ func dev(c *call) error {
 }
 
 // openCluster starts the cluster; errors say what to do.
-func openCluster(ctx context.Context, cluster *devcluster.Cluster) error {
+func (c *call) openCluster(ctx context.Context, cluster *devcluster.Cluster) error {
 	err := cluster.Open(ctx)
 	switch {
 	case err == nil:
@@ -128,7 +133,7 @@ func openCluster(ctx context.Context, cluster *devcluster.Cluster) error {
 	}
 	// With what may be wrong with the folder itself there are no logs yet.
 	var f *fault
-	if errors.As(roleFault("millrace dev", cluster.Dir(), err), &f) && f.code == exitUsage {
+	if errors.As(c.roleFault("millrace dev", cluster.Dir(), err), &f) && f.code == exitUsage {
 		return f
 	}
 	return faultf(exitFailed, "look into the logs: "+filepath.Join(cluster.Dir(), "logs"), "the cluster did not start: %s", err)
@@ -146,14 +151,14 @@ func answers(servers []string) bool {
 }
 
 // keepContext writes how to reach the cluster, and makes that the current context.
-func (c *call) keepContext(name string, cluster *devcluster.Cluster) error {
+func (c *call) keepContext(home, name string, cluster *devcluster.Cluster) error {
 	ctx := *cluster.Context()
 	ctx.Name = name
-	if old, err := client.LoadContext(c.millraceHome(), name); err == nil && !slices.Equal(old.Servers, ctx.Servers) && answers(old.Servers) {
+	if old, err := client.LoadContext(home, name); err == nil && !slices.Equal(old.Servers, ctx.Servers) && answers(old.Servers) {
 		c.sayer()("context %s was of another cluster, which still runs at %s; it is of this one now (--context NAME keeps both)", name, strings.Join(old.Servers, ", "))
 	}
-	if err := client.SaveContext(c.millraceHome(), &ctx); err != nil {
-		return usagef("millrace dev --context NAME", "%s", strings.TrimPrefix(err.Error(), "save "))
+	if err := client.SaveContext(home, &ctx); err != nil {
+		return c.contextFault(home, err)
 	}
-	return client.UseContext(c.millraceHome(), name)
+	return client.UseContext(home, name)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -18,7 +17,7 @@ import (
 
 // roleFault turns the error that ended a role, or kept it from starting, into what people can
 // do about it on this machine: there may be no cluster yet to ask.
-func roleFault(command, dir string, err error) error {
+func (c *call) roleFault(command, dir string, err error) error {
 	var f *fault
 	if err == nil || errors.As(err, &f) {
 		return err
@@ -33,9 +32,12 @@ func roleFault(command, dir string, err error) error {
 	case errors.Is(err, worker.ErrOtherNode):
 		return with(exitUsage, "name another folder: %s --dir DIR", command)
 	case errors.Is(err, nodedir.ErrInUse):
-		return with(exitUsage, "end the process that uses it (its pid: fuser %s), or name another folder: %s --dir DIR", filepath.Join(dir, "lock"), command)
+		return with(exitUsage, "end the process that uses it, or name another folder: %s --dir DIR", command)
+	case errors.Is(err, nodedir.ErrNewer):
+		return with(exitUsage, "use the version that wrote it, or a later one; or name another folder: %s --dir DIR", command)
 	case errors.Is(err, syscall.EADDRINUSE):
-		return with(exitUsage, "end what has the port (ss -ltnup shows it), or choose others: %s --help", command)
+		flag, line := c.portInUse(err)
+		return usagef(fmt.Sprintf("end what has the port, or choose another: %s --%s HOST:PORT", command, flag), "%s", line)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return with(exitUsage, "name an address of this machine (ip addr lists them), or none: --listen :PORT")
 	case errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "listen "):
@@ -55,6 +57,23 @@ func roleFault(command, dir string, err error) error {
 		return with(exitFailed, "what it logged above may say more; %s --help", command)
 	}
 	return err
+}
+
+// portInUse says which flag's port is taken, and by whom.
+func (c *call) portInUse(err error) (flag, line string) {
+	flag = "listen"
+	address := c.String(flag)
+	for _, f := range []string{"listen", "raft-listen", "gossip-listen"} {
+		if v := c.String(f); v != "" && strings.Contains(err.Error(), v) {
+			flag, address = f, v
+			break
+		}
+	}
+	line = fmt.Sprintf("--%s %s: the port is in use by another process", flag, address)
+	if who := listener(address); who != "" {
+		line += " (" + who + ")"
+	}
+	return flag, line
 }
 
 // notMade says that a folder could not be made.

@@ -21,6 +21,7 @@ import (
 	"millrace/master"
 	"millrace/pkg/bytesize"
 	"millrace/pkg/embeddedstore"
+	"millrace/pkg/nodedir"
 	"millrace/worker"
 )
 
@@ -88,7 +89,7 @@ func (c *call) role(name string, run func(ctx context.Context, dir string, log *
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		return nil // ended as it was told
 	}
-	return roleFault(c.inv.name(), dir, err)
+	return c.roleFault(c.inv.name(), dir, err)
 }
 
 // lifeline ends ctx when the pipe that the starting process holds is closed: whatever way
@@ -226,6 +227,11 @@ func objectStoreRun(c *call) error {
 		if err != nil {
 			return err
 		}
+		folder, err := nodedir.Open(dir, Version)
+		if err != nil {
+			return err
+		}
+		defer folder.Close()
 		log.Info("object store starts", zap.String("listen", c.String("listen")), zap.String("dir", dir))
 		return embeddedstore.Run(ctx, embeddedstore.Config{Dir: dir, Listen: c.String("listen"), AccessKey: keys.AccessKey, SecretKey: keys.SecretKey, Region: "us-east-1"})
 	})

@@ -33,10 +33,10 @@ func TestARoleThatCannotStartSaysWhatToDo(t *testing.T) {
 		"no token":      {[]string{"worker", "--dir", dir, "--join", "https://127.0.0.1:1"}, 2, "missing: a token\n", "millrace join-token create"},
 		"no master":     {[]string{"worker", "--dir", dir, "--token", "x"}, 2, "missing: a master to join\n", "millrace join-token create"},
 		"odd token":     {[]string{"worker", "--dir", dir, "--token", "x", "--join", "https://127.0.0.1:1"}, 2, "not a join token", "copy the token whole"},
-		"port in use":   {[]string{"worker", "--dir", dir, "--listen", busy.Addr().String()}, 2, "address already in use", "end what has the port"},
+		"port in use":   {[]string{"worker", "--dir", dir, "--listen", busy.Addr().String()}, 2, "the port is in use by another process (pid ", "end what has the port"},
 		"no such host":  {[]string{"worker", "--dir", dir, "--listen", "192.0.2.1:0"}, 2, "cannot assign", "an address of this machine"},
 		"a master's":    {[]string{"worker", "--dir", masters, "--token", "x"}, 2, "belongs to a master", "name another folder"},
-		"master's port": {[]string{"master", "run", "--dir", t.TempDir(), "--listen", busy.Addr().String()}, 2, "in use", "end what has the port"},
+		"master's port": {[]string{"master", "run", "--dir", t.TempDir(), "--listen", busy.Addr().String()}, 2, "--listen 127.0.0.1:", "end what has the port, or choose another: millrace master run --listen"},
 		"store's port":  {[]string{"object-store", "--dir", t.TempDir(), "--listen", busy.Addr().String()}, 2, "in use", "end what has the port"},
 		"dev's folder":  {[]string{"dev", "--dir", filepath.Join(file, "x")}, 2, "not a directory", "a folder that this user can write to"},
 	} {

@@ -19,7 +19,7 @@ type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
-	Home           string // the user's home folder
+	Home           string // the user's home folder, "" if there is none
 }
 
 // Exit codes (CLI.md).
@@ -171,12 +171,15 @@ func globalFlags() []cli.Flag {
 	}
 }
 
-// millraceHome is where contexts and the local cluster lie.
-func (a *app) millraceHome() string {
+// home is where contexts and the local cluster lie.
+func (a *app) home() (string, error) {
 	if h := a.env.Getenv("MILLRACE_HOME"); h != "" {
-		return h
+		return h, nil
 	}
-	return filepath.Join(a.env.Home, ".millrace")
+	if a.env.Home == "" {
+		return "", usagef("export HOME=… or MILLRACE_HOME=…, a folder of yours", "neither HOME nor MILLRACE_HOME is set: there is no place for contexts")
+	}
+	return filepath.Join(a.env.Home, ".millrace"), nil
 }
 
 // print writes v as the one JSON document with --json, else what human says. A

@@ -27,7 +27,7 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	home, err := os.UserHomeDir()
 	if err != nil {
-		home = os.TempDir()
+		home = "" // service managers set none
 	}
 	os.Exit(cli.Run(ctx, os.Args[1:], cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Home: home}))
 }

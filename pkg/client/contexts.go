@@ -18,6 +18,20 @@ import (
 // ErrNoContext says that no context has the name asked for, or that none is current.
 var ErrNoContext = errors.New("no such context")
 
+// ErrContextName is wrapped by errors about names that no context can have.
+var ErrContextName = errors.New("letters, digits and . _ - only")
+
+// DamagedContextError says that a context's file does not hold one.
+type DamagedContextError struct {
+	Name string
+	Err  error
+}
+
+func (e *DamagedContextError) Error() string {
+	return fmt.Sprintf("context %s is damaged: %s", e.Name, e.Err)
+}
+func (e *DamagedContextError) Unwrap() error { return e.Err }
+
 // Context is what a person's tools need to reach a cluster: where it is, who
 // they are, and the object store beside it. It holds secrets; its file has mode 0600.
 type Context struct {
@@ -49,7 +63,7 @@ var contextName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 func checkName(name string) error {
 	if !contextName.MatchString(name) {
-		return fmt.Errorf("context name %q: letters, digits and . _ - only", name)
+		return fmt.Errorf("context name %q: %w", name, ErrContextName)
 	}
 	return nil
 }
@@ -76,6 +90,10 @@ func LoadContext(home, name string) (*Context, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrNoContext, name)
 	}
+	var path *fs.PathError
+	if err != nil && !errors.As(err, &path) {
+		return nil, &DamagedContextError{name, err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +110,22 @@ func SaveContext(home string, c *Context) error {
 		return fmt.Errorf("save context %s: %w", c.Name, err)
 	}
 	return WriteContext(contextPath(home, c.Name), c)
+}
+
+// ProbeContexts makes sure that a context of that name can be saved.
+func ProbeContexts(home, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	dir := filepath.Join(home, "contexts")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("save context %s: %w", name, err)
+	}
+	f, err := os.CreateTemp(dir, ".probe-*")
+	if err != nil {
+		return fmt.Errorf("save context %s: %w", name, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // CurrentContext is the name of the current context, or ErrNoContext.

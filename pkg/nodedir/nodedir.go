@@ -10,30 +10,47 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// ErrInUse is wrapped by Open's error if another process has the folder.
-var ErrInUse = errors.New("in use by another process")
+// Format is the arrangement of a node's folder that this program knows. It changes when an older
+// program would misread what a newer one has written; folders of earlier formats are read.
+const Format = 1
+
+// Why Open refuses a folder.
+var (
+	ErrInUse = errors.New("in use by another process")
+	ErrNewer = errors.New("written by a newer millrace")
+)
+
+// formatFile is format.json: who has written the folder last.
+type formatFile struct {
+	Format  int    `json:"format"`
+	Version string `json:"version"` // of the program
+}
 
 // Dir is a folder that is locked for this process.
 type Dir struct {
-	root  string
-	below []string
-	mu    sync.Mutex
-	lock  *os.File
+	root    string
+	version string // of the program
+	below   []string
+	mu      sync.Mutex
+	lock    *os.File
 }
 
 // Open makes the folder and the folders below it that are named, if need be, mode 0700, and
-// locks it until Close or the process's end.
-func Open(root string, below ...string) (*Dir, error) {
+// locks it until Close or the process's end. version is the program's, for people. A folder of a
+// newer format is ErrNewer, and stays as it is.
+func Open(root, version string, below ...string) (*Dir, error) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("directory %s: %w", root, err)
 	}
-	d := &Dir{root: abs, below: below}
+	d := &Dir{root: abs, version: version, below: below}
 	if d.lock, err = d.open(); err != nil {
 		return nil, err
 	}
@@ -51,9 +68,12 @@ func (d *Dir) open() (*os.File, error) {
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrInUse
+			err = InUse(lock)
 		}
 		return nil, errors.Join(fmt.Errorf("directory %s: %w", d.root, err), lock.Close())
+	}
+	if err := errors.Join(d.checkFormat(d.version), SignLock(lock)); err != nil {
+		return nil, errors.Join(err, lock.Close())
 	}
 	for _, b := range d.below {
 		if err := os.MkdirAll(d.Path(b), 0o700); err != nil {
@@ -61,6 +81,53 @@ func (d *Dir) open() (*os.File, error) {
 		}
 	}
 	return lock, nil
+}
+
+// checkFormat refuses a newer format, and says who has the folder now.
+func (d *Dir) checkFormat(version string) error {
+	var was formatFile
+	if _, err := d.ReadJSON(&was, "format.json"); err != nil {
+		return err
+	}
+	if was.Format > Format {
+		return fmt.Errorf("directory %s: %w: it has format %d, of version %s; this is version %s, which knows format %d",
+			d.root, ErrNewer, was.Format, was.Version, version, Format)
+	}
+	if now := (formatFile{Format, version}); now != was {
+		return d.WriteJSON(now, "format.json")
+	}
+	return nil
+}
+
+// SignLock writes this process's id into a lock's file, for whoever finds it taken.
+func SignLock(lock *os.File) error {
+	id := strconv.Itoa(os.Getpid()) + "\n"
+	if _, err := lock.WriteAt([]byte(id), 0); err != nil {
+		return fmt.Errorf("write %s: %w", lock.Name(), err)
+	}
+	if err := lock.Truncate(int64(len(id))); err != nil {
+		return fmt.Errorf("write %s: %w", lock.Name(), err)
+	}
+	return nil
+}
+
+// Signer is the process that has signed a lock's file, 0 if none has.
+func Signer(lock *os.File) int {
+	buf := make([]byte, 32)
+	n, _ := lock.ReadAt(buf, 0) // io.EOF: it is short
+	pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
+	if err != nil || pid < 1 {
+		return 0
+	}
+	return pid
+}
+
+// InUse is ErrInUse with the process that has the lock.
+func InUse(lock *os.File) error {
+	if pid := Signer(lock); pid != 0 {
+		return fmt.Errorf("%w (pid %d)", ErrInUse, pid)
+	}
+	return ErrInUse
 }
 
 // Close gives the lock back. The lock's file stays: removing it would race with the next owner.

@@ -1,6 +1,7 @@
 package nodedir
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,17 +11,17 @@ import (
 
 func TestOneProcessAtATime(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "a", "node")
-	d, err := Open(root, "pki", "raft")
+	d, err := Open(root, "v1", "pki", "raft")
 	require.NoError(t, err)
 	require.DirExists(t, d.Path("pki"))
 	require.DirExists(t, d.Path("raft"))
 
-	_, err = Open(root)
+	_, err = Open(root, "v1")
 	require.ErrorIs(t, err, ErrInUse)
-	require.ErrorContains(t, err, root)
+	require.EqualError(t, err, fmt.Sprintf("directory %s: in use by another process (pid %d)", root, os.Getpid()))
 
 	require.NoError(t, d.Close())
-	again, err := Open(root)
+	again, err := Open(root, "v1")
 	require.NoError(t, err)
 	require.NoError(t, again.Close())
 }
@@ -28,19 +29,60 @@ func TestOneProcessAtATime(t *testing.T) {
 func TestAFolderThatCannotBe(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	_, err := Open(filepath.Join(file, "node"))
+	_, err := Open(filepath.Join(file, "node"), "v1")
 	require.ErrorContains(t, err, file)
 
-	d, err := Open(t.TempDir())
+	d, err := Open(t.TempDir(), "v1")
 	require.NoError(t, err)
 	require.NoError(t, d.Close())
 	require.NoError(t, os.WriteFile(d.Path("pki"), nil, 0o600))
-	_, err = Open(d.Path(), "pki")
+	_, err = Open(d.Path(), "v1", "pki")
 	require.ErrorContains(t, err, "pki")
 }
 
+func TestAFolderOfANewerFormatIsLeftAsItIs(t *testing.T) {
+	root := t.TempDir()
+	d, err := Open(root, "v1.1")
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+	data, err := os.ReadFile(d.Path("format.json"))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"format":1,"version":"v1.1"}`, string(data))
+
+	newer := []byte(`{"format":2,"version":"v2.0","more":true}`)
+	require.NoError(t, os.WriteFile(d.Path("format.json"), newer, 0o600))
+	_, err = Open(root, "v1.2", "pki")
+	require.ErrorIs(t, err, ErrNewer)
+	require.EqualError(t, err, "directory "+root+": written by a newer millrace: it has format 2, of version v2.0; this is version v1.2, which knows format 1")
+	data, err = os.ReadFile(d.Path("format.json"))
+	require.NoError(t, err)
+	require.Equal(t, newer, data)
+	require.NoDirExists(t, d.Path("pki"))
+
+	require.NoError(t, os.WriteFile(d.Path("format.json"), []byte("{"), 0o600))
+	_, err = Open(root, "v1.2")
+	require.ErrorContains(t, err, "format.json")
+
+	// From before there were formats.
+	require.NoError(t, os.Remove(d.Path("format.json")))
+	d, err = Open(root, "v1.2")
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+	require.FileExists(t, d.Path("format.json"))
+}
+
+func TestALockThatNobodySigned(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "lock"))
+	require.NoError(t, err)
+	defer f.Close()
+	require.Equal(t, ErrInUse, InUse(f))
+	require.NoError(t, SignLock(f))
+	require.Equal(t, os.Getpid(), Signer(f))
+	require.ErrorIs(t, InUse(f), ErrInUse)
+}
+
 func TestFiles(t *testing.T) {
-	d, err := Open(t.TempDir(), "sub")
+	d, err := Open(t.TempDir(), "v1", "sub")
 	require.NoError(t, err)
 	defer d.Close()
 
@@ -75,7 +117,7 @@ func TestFiles(t *testing.T) {
 
 func TestAFolderThatIsRemovedIsMadeAnew(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "node")
-	d, err := Open(root, "pki")
+	d, err := Open(root, "v1", "pki")
 	require.NoError(t, err)
 	require.False(t, d.Lost())
 	require.NoError(t, os.RemoveAll(root))
@@ -83,11 +125,11 @@ func TestAFolderThatIsRemovedIsMadeAnew(t *testing.T) {
 	require.NoError(t, d.Restore())
 	require.False(t, d.Lost())
 	require.DirExists(t, filepath.Join(root, "pki"))
-	_, err = Open(root)
+	_, err = Open(root, "v1")
 	require.ErrorIs(t, err, ErrInUse, "it is locked again")
 
 	require.NoError(t, os.RemoveAll(root))
-	other, err := Open(root)
+	other, err := Open(root, "v1")
 	require.NoError(t, err)
 	require.True(t, d.Lost(), "it is another one now")
 	require.ErrorIs(t, d.Restore(), ErrInUse)

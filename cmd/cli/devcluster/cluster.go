@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"millrace/pkg/client"
+	"millrace/pkg/objectstore"
 )
 
 // LifelineEnv names the file descriptor of a pipe: at its end a role ends
@@ -103,6 +104,9 @@ func (c *Cluster) Open(ctx context.Context) error {
 }
 
 func (c *Cluster) open(ctx context.Context) (err error) {
+	if err := c.checkStore(ctx); err != nil {
+		return err
+	}
 	logs := filepath.Join(c.conf.Dir, "logs")
 	if err := os.MkdirAll(logs, 0o700); err != nil {
 		return err
@@ -145,6 +149,26 @@ func (c *Cluster) open(ctx context.Context) (err error) {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// checkStore makes sure of a store that is somebody else's before anything is made here: better said
+// now than by the first job.
+func (c *Cluster) checkStore(ctx context.Context) error {
+	if c.conf.S3 == nil {
+		return nil
+	}
+	c.s3 = *c.conf.S3
+	store, err := c.openStore()
+	if err != nil {
+		return err
+	}
+	_, err = store.BucketExists(ctx, systemBucket)
+	return err
+}
+
+func (c *Cluster) openStore() (objectstore.Store, error) {
+	return objectstore.NewS3(objectstore.Config{Endpoint: c.s3.Endpoint, Region: c.s3.Region, AccessKey: c.s3.AccessKey, SecretKey: c.s3.SecretKey,
+		SessionToken: c.s3.SessionToken, CAPEM: c.s3.CABundle})
 }
 
 // prepare decides what each process is started with.

@@ -11,9 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
+
+	"millrace/pkg/nodedir"
 )
 
 // ErrStore says that the cluster in the folder has its files in a store that was not named.
@@ -22,10 +23,14 @@ var ErrStore = errors.New("the cluster in this folder uses another object store"
 // ErrInUse says that the folder belongs to a running cluster.
 var ErrInUse = errors.New("another millrace dev runs in this folder")
 
+// layoutFormat is the form of dev.json that this program knows.
+const layoutFormat = 1
+
 // layout is what must stay the same from one start to the next: the ports that
 // nodes know each other by. It lies in DIR/dev.json.
 type layout struct {
-	Ports map[string]map[string]int `json:"ports"` // by process and purpose
+	Format int                       `json:"format"`
+	Ports  map[string]map[string]int `json:"ports"` // by process and purpose
 	// Store is the object store's URL if it is not the embedded one.
 	Store string `json:"store,omitempty"`
 
@@ -44,6 +49,9 @@ func loadLayout(dir string) (*layout, error) {
 	if err := json.Unmarshal(data, l); err != nil {
 		return nil, fmt.Errorf("read %s: %w", l.path, err)
 	}
+	if l.Format > layoutFormat {
+		return nil, fmt.Errorf("%s: %w: it has format %d, and this version knows format %d", l.path, nodedir.ErrNewer, l.Format, layoutFormat)
+	}
 	if l.Ports == nil {
 		l.Ports = map[string]map[string]int{}
 	}
@@ -51,6 +59,7 @@ func loadLayout(dir string) (*layout, error) {
 }
 
 func (l *layout) save() error {
+	l.Format = layoutFormat
 	data, err := json.MarshalIndent(l, "", "  ")
 	if err != nil {
 		return err
@@ -128,8 +137,12 @@ func lock(ctx context.Context, dir string, wait time.Duration) (*os.File, error)
 			break
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) || ownerLives(f) || time.Now().After(deadline) {
+			pid := nodedir.Signer(f)
 			f.Close()
 			if errors.Is(err, syscall.EWOULDBLOCK) {
+				if pid != 0 {
+					return nil, fmt.Errorf("%s: %w (pid %d)", dir, ErrInUse, pid)
+				}
 				return nil, fmt.Errorf("%s: %w", dir, ErrInUse)
 			}
 			return nil, fmt.Errorf("lock %s: %w", dir, err)
@@ -141,11 +154,7 @@ func lock(ctx context.Context, dir string, wait time.Duration) (*os.File, error)
 			return nil, ctx.Err()
 		}
 	}
-	err = f.Truncate(0)
-	if err == nil {
-		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
-	if err != nil {
+	if err := nodedir.SignLock(f); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -154,8 +163,6 @@ func lock(ctx context.Context, dir string, wait time.Duration) (*os.File, error)
 
 // ownerLives says whether the process that took the lock is still there: then waiting is of no use.
 func ownerLives(f *os.File) bool {
-	buf := make([]byte, 32)
-	n, _ := f.ReadAt(buf, 0)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
-	return err == nil && pid > 1 && pid != os.Getpid() && syscall.Kill(pid, 0) == nil
+	pid := nodedir.Signer(f)
+	return pid > 1 && pid != os.Getpid() && syscall.Kill(pid, 0) == nil
 }

@@ -15,7 +15,6 @@ import (
 	"millrace/pkg/api/apiconnect"
 	"millrace/pkg/client"
 	"millrace/pkg/embeddedstore"
-	"millrace/pkg/objectstore"
 )
 
 // systemBucket is where a site keeps its own things, unless told otherwise; dev never does.
@@ -23,16 +22,11 @@ const systemBucket = "millrace-system"
 
 // start launches the processes, side by side where order allows, and waits until all nodes run.
 func (c *Cluster) start(ctx context.Context) error {
-	store, err := objectstore.NewS3(objectstore.Config{Endpoint: c.s3.Endpoint, Region: c.s3.Region, AccessKey: c.s3.AccessKey, SecretKey: c.s3.SecretKey,
-		SessionToken: c.s3.SessionToken, CAPEM: c.s3.CABundle})
+	store, err := c.openStore()
 	if err != nil {
 		return err
 	}
-	if c.store == nil { // somebody else's: better said now than by the first job
-		if _, err := store.BucketExists(ctx, systemBucket); err != nil {
-			return err
-		}
-	} else {
+	if c.store != nil {
 		c.launch(c.store)
 		if err := embeddedstore.Ready(ctx, c.s3.Endpoint); err != nil {
 			return fmt.Errorf("object store: %w", err)
