@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"millrace/master/state"
+	"millrace/pkg/objectstore"
 )
 
 // wind takes a failing or cancelled job down: nothing of it runs, nothing of
@@ -138,13 +139,19 @@ func (t *Tracker) clean(ctx context.Context, j *job, w cleanWork) error {
 	return err
 }
 
-// deleteOurs deletes an object if it carries the metadata.
+// deleteOurs deletes an object if it carries the metadata, and nothing that comes in its place.
 func (t *Tracker) deleteOurs(ctx context.Context, j *job, key string, meta map[string]string) error {
-	ours, _, err := t.ours(ctx, j, key, meta)
+	ours, head, err := t.ours(ctx, j, key, meta)
 	if err != nil || !ours {
 		return err
 	}
-	err = retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error { return j.store.Delete(ctx, j.bucket, key) })
+	final := func(err error) bool { return hopeless(err) || errors.Is(err, objectstore.ErrPrecondition) }
+	err = retry(ctx, t.noting(j), final, func(ctx context.Context) error {
+		return j.store.DeleteIf(ctx, j.bucket, key, head.ETag)
+	})
+	if errors.Is(err, objectstore.ErrPrecondition) {
+		return t.deleteOurs(ctx, j, key, meta) // it is another one by now
+	}
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}

@@ -152,17 +152,9 @@ func (t *Tracker) redo(j *job, redo []int) {
 // that the store does not have.
 func (t *Tracker) runCommit(ctx context.Context, j *job, w commitWork) (*Success, []int, error) {
 	done := j.prefix + successName
-	if w.resumed { // a commit that got as far as _SUCCESS is not taken back
-		if s, ok, err := t.earlier(ctx, j, w, done); ok || err != nil {
+	if w.overwrite || w.resumed {
+		if s, err := t.clear(ctx, j, w, done); s != nil || err != nil {
 			return s, nil, err
-		}
-	}
-	if w.overwrite {
-		err := retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
-			return j.store.Delete(ctx, j.bucket, done)
-		})
-		if err != nil {
-			return nil, nil, err
 		}
 	}
 	parts := make([]SuccessPart, len(w.parts))
@@ -197,12 +189,12 @@ func (t *Tracker) runCommit(ctx context.Context, j *job, w commitWork) (*Success
 		return nil, redo, nil
 	}
 	if w.overwrite {
-		if err := t.deleteOld(ctx, j, w); err != nil {
+		if err := t.deleteOld(ctx, j, w, done); err != nil {
 			return nil, nil, err
 		}
 	}
-	success := summary(w, parts)
-	return success, nil, t.putSuccess(ctx, j, done, success)
+	success, err := t.putSuccess(ctx, j, w, done, summary(w, parts))
+	return success, nil, err
 }
 
 // spared lets a commit go on where the key may write but not abort or list
@@ -227,41 +219,46 @@ func (t *Tracker) sweepStrays(ctx context.Context, j *job, w commitWork, lost []
 	return t.sweep(ctx, j, keys, keep)
 }
 
-// finish completes one upload, or finds that it was completed before. errRedo
-// if the store has neither.
+// finish completes one upload, or finds that it was completed before. errRedo if the
+// store has neither, and cannot have it later: the upload is gone by then, so that no
+// request of another leader completes it after all.
 func (t *Tracker) finish(ctx context.Context, j *job, p commitPart) (SuccessPart, error) {
 	var part SuccessPart
-	final := func(err error) bool { return hopeless(err) || errors.Is(err, errRedo) }
+	final := func(err error) bool {
+		return hopeless(err) || errors.Is(err, objectstore.ErrNoSuchUpload) || errors.Is(err, objectstore.ErrInvalid)
+	}
 	err := retry(ctx, t.noting(j), final, func(ctx context.Context) error {
 		parts, err := j.store.ListParts(ctx, j.bucket, p.key, p.win.UploadID)
-		if err == nil {
-			if err = matches(p, parts); err != nil {
-				return err
-			}
-			var etag string
-			etag, err = j.store.CompleteUpload(ctx, j.bucket, p.key, p.win.UploadID, parts)
-			if err == nil {
-				part = SuccessPart{Key: p.key, Size: p.win.Bytes, ETag: etag, Records: p.win.Records}
-				return nil
-			}
-		}
-		switch {
-		case errors.Is(err, objectstore.ErrInvalid):
-			return fmt.Errorf("complete %s: %w: %w", p.key, errRedo, err)
-		case !errors.Is(err, objectstore.ErrNoSuchUpload):
-			return err // no clear answer: ListParts tells next time whether it is done
-		}
-		ours, head, err := t.ours(ctx, j, p.key, metadata(j.id, p.task))
 		if err != nil {
 			return err
 		}
-		if !ours || head.Size != p.win.Bytes {
-			return fmt.Errorf("complete %s: %w: no such upload, and the object is not this job's", p.key, errRedo)
+		if err := matches(p, parts); err != nil {
+			return err
 		}
-		part = SuccessPart{Key: p.key, Size: head.Size, ETag: head.ETag, Records: p.win.Records}
+		etag, err := j.store.CompleteUpload(ctx, j.bucket, p.key, p.win.UploadID, parts)
+		if err != nil {
+			return err // if that is no clear answer, ListParts tells next time whether it is done
+		}
+		part = SuccessPart{Key: p.key, Size: p.win.Bytes, ETag: etag, Records: p.win.Records}
 		return nil
 	})
-	return part, err
+	switch {
+	case errors.Is(err, objectstore.ErrInvalid):
+		j.log.Warn("the store does not complete an upload", zap.Error(err))
+		if err := t.abort(ctx, j, upload{id: p.win.UploadID, key: p.key}); err != nil {
+			return part, err
+		}
+	case !errors.Is(err, objectstore.ErrNoSuchUpload):
+		return part, err
+	}
+	ours, head, err := t.ours(ctx, j, p.key, metadata(j.id, p.task))
+	if err != nil {
+		return part, err
+	}
+	if !ours || head.Size != p.win.Bytes {
+		return part, fmt.Errorf("complete %s: %w: no such upload, and the object is not this job's", p.key, errRedo)
+	}
+	return SuccessPart{Key: p.key, Size: head.Size, ETag: head.ETag, Records: p.win.Records}, nil
 }
 
 // matches compares what the store has of an upload with what the attempt said.
@@ -272,7 +269,7 @@ func matches(p commitPart, parts []objectstore.Part) error {
 	}
 	if len(parts) != p.win.Parts || size != p.win.Bytes || len(parts) == 0 {
 		return fmt.Errorf("complete %s: %w: it has %d parts of %d bytes, the attempt uploaded %d of %d",
-			p.key, errRedo, len(parts), size, p.win.Parts, p.win.Bytes)
+			p.key, objectstore.ErrInvalid, len(parts), size, p.win.Parts, p.win.Bytes)
 	}
 	return nil
 }

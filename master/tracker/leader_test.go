@@ -341,7 +341,7 @@ func TestCommitIsNotTakenBack(t *testing.T) {
 		w.committed()
 		require.Equal(t, before, w.read("out/_SUCCESS"))
 		for _, name := range w.names[ops:] {
-			require.NotContains(t, []string{"Delete", "Put", "CompleteUpload"}, name)
+			require.NotContains(t, []string{"Delete", "DeleteIf", "Put", "CompleteUpload"}, name)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,25 +52,42 @@ func summary(w commitWork, parts []SuccessPart) *Success {
 	return s
 }
 
-// earlier looks for the _SUCCESS of a commit of this job that was not logged.
-func (t *Tracker) earlier(ctx context.Context, j *job, w commitWork, key string) (*Success, bool, error) {
-	ours, head, err := t.ours(ctx, j, key, map[string]string{metaJob: j.id})
-	if err != nil || !ours {
-		return nil, false, err
-	}
-	var s Success
-	err = retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
-		r, err := j.store.Get(ctx, j.bucket, key, 0, -1, head.ETag)
-		if err != nil {
+// clear sees to _SUCCESS before anything else is done. One of this job is given back: a
+// commit that was not logged got as far as that, and it is not taken back. The one of an
+// old set goes, with overwrite: its parts are about to. Only that very object is deleted:
+// a request that the store carries out late must not take the new one away.
+func (t *Tracker) clear(ctx context.Context, j *job, w commitWork, key string) (*Success, error) {
+	var s *Success
+	final := func(err error) bool { return hopeless(err) || errors.Is(err, errForeign) }
+	err := retry(ctx, t.noting(j), final, func(ctx context.Context) error {
+		head, err := j.store.Head(ctx, j.bucket, key)
+		switch {
+		case errors.Is(err, objectstore.ErrNotExist):
+			return nil
+		case err != nil:
 			return err
+		case head.Metadata[metaJob] == j.id:
+			s, err = t.readSuccess(ctx, j, key, head.ETag)
+			return err
+		case !w.overwrite:
+			return fmt.Errorf("write %s: %w", key, errForeign)
 		}
-		defer r.Close()
-		return json.NewDecoder(r).Decode(&s)
+		return j.store.DeleteIf(ctx, j.bucket, key, head.ETag)
 	})
-	if err != nil || len(s.Parts) != len(w.parts) {
-		return nil, false, err
+	return s, err
+}
+
+func (t *Tracker) readSuccess(ctx context.Context, j *job, key, etag string) (*Success, error) {
+	r, err := j.store.Get(ctx, j.bucket, key, 0, -1, etag)
+	if err != nil {
+		return nil, err
 	}
-	return &s, true, nil
+	defer r.Close()
+	var s Success
+	if err := json.NewDecoder(r).Decode(&s); err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	return &s, nil
 }
 
 // ours says whether the object at key is there and carries the metadata.
@@ -94,9 +112,10 @@ func (t *Tracker) ours(ctx context.Context, j *job, key string, meta map[string]
 	return true, head, nil
 }
 
-// deleteOld deletes what lies under the prefix and is not this job's output.
-func (t *Tracker) deleteOld(ctx context.Context, j *job, w commitWork) error {
-	keep := map[string]bool{}
+// deleteOld deletes what lies under the prefix and is not this job's output. Its own
+// _SUCCESS may be there by now: an earlier leader's request may have come late.
+func (t *Tracker) deleteOld(ctx context.Context, j *job, w commitWork, done string) error {
+	keep := map[string]bool{done: true}
 	for _, p := range w.parts {
 		keep[p.key] = true
 	}
@@ -119,15 +138,34 @@ func (t *Tracker) deleteOld(ctx context.Context, j *job, w commitWork) error {
 	})
 }
 
-// putSuccess writes _SUCCESS, the commit itself.
-func (t *Tracker) putSuccess(ctx context.Context, j *job, key string, s *Success) error {
+// errForeign: somebody else has written a _SUCCESS where the job writes.
+var errForeign = errors.New("it is there already, and not this job's; next: see who else writes below that prefix, and run the job again with another output")
+
+// putSuccess writes _SUCCESS, the commit itself, and gives what it says. It never
+// replaces one: carried out late, the request finds another one and does nothing.
+func (t *Tracker) putSuccess(ctx context.Context, j *job, w commitWork, key string, s *Success) (*Success, error) {
 	data, err := json.Marshal(s)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", key, err)
+		return nil, fmt.Errorf("encode %s: %w", key, err)
 	}
-	return retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
-		_, err := j.store.Put(ctx, j.bucket, key, bytes.NewReader(data), int64(len(data)),
-			objectstore.PutOptions{ContentType: "application/json", Metadata: map[string]string{metaJob: j.id}})
-		return err
+	opts := objectstore.PutOptions{IfNoneMatch: true, ContentType: "application/json", Metadata: map[string]string{metaJob: j.id}}
+	final := func(err error) bool { return hopeless(err) || errors.Is(err, errForeign) }
+	err = retry(ctx, t.noting(j), final, func(ctx context.Context) error {
+		_, err := j.store.Put(ctx, j.bucket, key, bytes.NewReader(data), int64(len(data)), opts)
+		var refusal *objectstore.Error
+		switch {
+		case errors.As(err, &refusal) && refusal.Code == "NotImplemented": // an old store: it takes it as it is
+			opts.IfNoneMatch = false
+			return err
+		case !errors.Is(err, objectstore.ErrPrecondition):
+			return err
+		}
+		earlier, gone := t.clear(ctx, j, w, key)
+		if earlier != nil {
+			s = earlier
+			return nil
+		}
+		return cmp.Or(gone, err) // nothing is in its place any more: once more
 	})
+	return s, err
 }

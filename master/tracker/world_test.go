@@ -41,6 +41,7 @@ type world struct {
 	before  func(op int, name string) bool // the leader dies before this one is carried out
 	after   func(op int, name string) bool // … after it was, without knowing
 	names   []string
+	wrap    func(objectstore.Store) objectstore.Store // what a job's leader has of it
 
 	leader *leader
 	term   uint64
@@ -190,7 +191,11 @@ func (l *leader) apply(_ context.Context, c state.Command) (result any, err erro
 }
 
 func (l *leader) For(*state.Job) (objectstore.Store, *api.ObjectStore, error) {
-	return &leaderStore{l.w.mem, l}, &api.ObjectStore{Endpoint: "memory"}, nil
+	var s objectstore.Store = &leaderStore{l.w.mem, l}
+	if l.w.wrap != nil {
+		s = l.w.wrap(s)
+	}
+	return s, &api.ObjectStore{Endpoint: "memory"}, nil
 }
 
 func (l *leader) System() (objectstore.Store, string, string, error) {
@@ -243,6 +248,10 @@ func (s *leaderStore) Put(ctx context.Context, b, k string, r io.Reader, n int64
 
 func (s *leaderStore) Delete(ctx context.Context, b string, keys ...string) error {
 	return s.l.around("Delete", func() error { return s.Memory.Delete(ctx, b, keys...) })
+}
+
+func (s *leaderStore) DeleteIf(ctx context.Context, b, key, etag string) error {
+	return s.l.around("DeleteIf", func() error { return s.Memory.DeleteIf(ctx, b, key, etag) })
 }
 
 func (s *leaderStore) CreateUpload(ctx context.Context, b, k string, m map[string]string) (id string, err error) {

@@ -287,3 +287,17 @@ func (m *Memory) Delete(ctx context.Context, bucket string, keys ...string) erro
 		return nil
 	})
 }
+
+// DeleteIf is Store's.
+func (m *Memory) DeleteIf(ctx context.Context, bucket, key, etag string) error {
+	return m.in(ctx, "DeleteIf", bucket, key, func(b *memoryBucket) error {
+		if err := checkNames("delete", bucket, key); err != nil {
+			return err
+		}
+		if o := b.objects[key]; o != nil && o.ETag != etag {
+			return refuse("DeleteIf", bucket, key, ErrPrecondition, "PreconditionFailed")
+		}
+		delete(b.objects, key)
+		return nil
+	})
+}

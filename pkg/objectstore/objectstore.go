@@ -91,6 +91,11 @@ type Store interface {
 	Put(ctx context.Context, bucket, key string, r io.Reader, size int64, o PutOptions) (Object, error)
 	// Delete removes keys; a key that is not there is no error.
 	Delete(ctx context.Context, bucket string, keys ...string) error
+	// DeleteIf removes a key if the object still has that ETag, else ErrPrecondition;
+	// one that is not there is no error. So a request that the store carries out late
+	// does not remove what has come since. Stores that know no conditions on a
+	// DELETE, as MinIO, remove the object whatever it is.
+	DeleteIf(ctx context.Context, bucket, key, etag string) error
 
 	CreateUpload(ctx context.Context, bucket, key string, metadata map[string]string) (id string, err error)
 	// UploadPart sends one part, again if need be. A store that refuses before it has

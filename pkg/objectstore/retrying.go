@@ -287,6 +287,10 @@ func (s *retrying) Delete(ctx context.Context, bucket string, keys ...string) er
 	return s.do(ctx, true, func() error { return s.Store.Delete(ctx, bucket, keys...) })
 }
 
+func (s *retrying) DeleteIf(ctx context.Context, bucket, key, etag string) error {
+	return s.do(ctx, true, func() error { return s.Store.DeleteIf(ctx, bucket, key, etag) })
+}
+
 // CreateUpload made twice would leave an upload that nobody knows of.
 func (s *retrying) CreateUpload(ctx context.Context, bucket, key string, metadata map[string]string) (id string, err error) {
 	err = s.do(ctx, false, func() error { id, err = s.Store.CreateUpload(ctx, bucket, key, metadata); return err })

@@ -76,7 +76,7 @@ func NewS3(c Config) (Store, error) {
 	core, err := minio.NewCore(host, &minio.Options{
 		Creds:        credentials.NewStaticV4(c.AccessKey, c.SecretKey, c.SessionToken),
 		Secure:       secure,
-		Transport:    &watched{base: transport, stall: c.Stall, firstByte: firstByte},
+		Transport:    matching{&watched{base: transport, stall: c.Stall, firstByte: firstByte}},
 		Region:       c.Region, // given, so that no request asks for it
 		BucketLookup: minio.BucketLookupPath,
 		MaxRetries:   1, // requests are repeated above, under one budget

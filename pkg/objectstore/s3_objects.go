@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -261,6 +262,30 @@ func (s *s3Store) Delete(ctx context.Context, bucket string, keys ...string) err
 		first = s.fail(ctx, "delete", bucket, keys[0], ctx.Err())
 	}
 	return first
+}
+
+func (s *s3Store) DeleteIf(ctx context.Context, bucket, key, etag string) error {
+	if err := checkNames("delete", bucket, key); err != nil {
+		return err
+	}
+	ctx = context.WithValue(listen(ctx), ifMatch{}, `"`+etag+`"`)
+	return absent(s.fail(ctx, "delete", bucket, key, s.core.RemoveObject(ctx, bucket, key, minio.RemoveObjectOptions{})))
+}
+
+// ifMatch is the context's key for an ETag that a DELETE is to name: minio-go's
+// options for that request take no headers.
+type ifMatch struct{}
+
+// matching adds the header. It need not be signed: who could take it away could
+// send the request without it.
+type matching struct{ http.RoundTripper }
+
+func (m matching) RoundTrip(r *http.Request) (*http.Response, error) {
+	if etag, ok := r.Context().Value(ifMatch{}).(string); ok && r.Method == http.MethodDelete {
+		r = r.Clone(r.Context())
+		r.Header.Set("If-Match", etag)
+	}
+	return m.RoundTripper.RoundTrip(r)
 }
 
 // absent takes the error away that says there was nothing to delete.

@@ -31,6 +31,7 @@ func Run(t *testing.T, newStore func(t *testing.T) objectstore.Store) {
 		"listing":                 listing,
 		"listing many":            listingMany,
 		"delete":                  deleting,
+		"delete if":               deletingIf,
 		"invalid names":           invalidNames,
 		"upload":                  upload,
 		"upload of an empty part": uploadEmpty,
@@ -355,4 +356,25 @@ func cancelled(t *testing.T, s objectstore.Store, bucket string) {
 	}
 	require.Equal(t, 1, n)
 	require.ErrorIs(t, s.Delete(ctx, bucket, "a", "b"), context.Canceled)
+}
+
+func deletingIf(t *testing.T, s objectstore.Store, bucket string) {
+	ctx := t.Context()
+	old := put(t, s, bucket, "o", "old")
+	require.NoError(t, s.DeleteIf(ctx, bucket, "o", old.ETag))
+	_, err := s.Head(ctx, bucket, "o")
+	require.ErrorIs(t, err, objectstore.ErrNotExist)
+	require.NoError(t, s.DeleteIf(ctx, bucket, "o", old.ETag), "it is gone already")
+
+	put(t, s, bucket, "o", "another one")
+	err = s.DeleteIf(ctx, bucket, "o", old.ETag)
+	_, head := s.Head(ctx, bucket, "o")
+	if err == nil { // a store that knows no conditions there
+		require.ErrorIs(t, head, objectstore.ErrNotExist)
+		t.Log("the store deletes whatever the ETag")
+		return
+	}
+	require.ErrorIs(t, err, objectstore.ErrPrecondition)
+	require.NoError(t, head, "it is still there")
+	require.Error(t, s.DeleteIf(ctx, bucket, "", old.ETag))
 }
