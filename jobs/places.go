@@ -108,6 +108,8 @@ func overlap(in, out objectstore.URL) string {
 	switch {
 	case !glob && base == out.Key:
 		return "equal to"
+	case glob && strings.HasPrefix(base, out.Key) && (base != out.Key || out.Key == ""): // a whole bucket is above all in it
+		return "above"
 	case strings.HasPrefix(out.Key, base):
 		return "inside"
 	case strings.HasPrefix(base, out.Key):

@@ -10,6 +10,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -108,7 +109,13 @@ func badYAML(data []byte, err error) error {
 			return fmt.Errorf("line %d: a tab is used to indent, and YAML wants spaces", i+1)
 		}
 	}
-	text := yamlLine.ReplaceAllString(err.Error(), "line $1: not valid YAML: ")
+	text := yamlLine.ReplaceAllStringFunc(err.Error(), func(found string) string {
+		line, _ := strconv.Atoi(yamlLine.FindStringSubmatch(found)[1]) // digits
+		if strings.HasPrefix(err.Error()[len(found):], "did not find expected") {
+			line++ // the parser counts from 0, the scanner from 1
+		}
+		return fmt.Sprintf("line %d: not valid YAML: ", line)
+	})
 	return errors.New(strings.Replace(text, "yaml: ", "not valid YAML: ", 1))
 }
 

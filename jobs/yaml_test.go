@@ -122,7 +122,7 @@ func TestParseYAMLNamesTheMistake(t *testing.T) {
 		"- a\n- b":                 `line 1: a job file is a list of fields, such as "program: wordcount"`,
 		"just text":                `line 1: a job file is a list of fields, such as "program: wordcount"`,
 		"name: a\n---\nname: b\n":  "line 2: a second document begins, and a job file has one",
-		"name: a\n---\n{\n":        "line 3: not valid YAML: did not find expected node content",
+		"name: a\n---\n{\n":        "line 4: not valid YAML: did not find expected node content",
 		"name: a\n\tinput: b":      "line 2: a tab is used to indent, and YAML wants spaces",
 		"input:\n \t- b":           "line 2: a tab is used to indent, and YAML wants spaces",
 		"name: a\nargs: \xff":      "line 2: it is no text in UTF-8",

@@ -34,6 +34,8 @@ func (w *Worker) unreached(ctx context.Context, p *api.StoreProbe) string {
 	if err != nil {
 		return err.Error()
 	}
+	// With a command's patience, and not an attempt's: the cause is to be told in time.
+	store = objectstore.Retrying(objectstore.Once(store), objectstore.Retry{})
 	for _, err = range store.List(ctx, p.Bucket, "", objectstore.ListOptions{Max: 1}) {
 	}
 	var refused *objectstore.Error

@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"debug/elf"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"connectrpc.com/connect"
@@ -234,7 +237,7 @@ func describe(ctx context.Context, binary, program string, args []string) (descr
 	if json.Unmarshal(line, &d) != nil || d.SDK == 0 {
 		why := "it did not describe itself"
 		if err != nil {
-			why += " (" + err.Error() + ")"
+			why = whyNotRun(abs, err)
 		}
 		if binary != program { // a package, built here
 			return d, usagef("call mapreduce.Main in its main function: examples/wordcount shows how", "the package %s is no program made with millrace/jobs/mapreduce: %s", program, why)
@@ -245,6 +248,24 @@ func describe(ctx context.Context, binary, program string, args []string) (descr
 		return d, usagef("check the arguments after --", "%s: %s", program, d.Error)
 	}
 	return d, nil
+}
+
+// whyNotRun says in plain words why an executable did not describe itself.
+func whyNotRun(path string, err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOEXEC):
+		f, elfErr := elf.Open(path)
+		if elfErr != nil {
+			return "it is neither an executable of this system nor a script that begins with #!"
+		}
+		defer f.Close()
+		return fmt.Sprintf("it is for another machine (%s), and this one is %s", strings.ToLower(strings.TrimPrefix(f.Machine.String(), "EM_")), runtime.GOARCH)
+	case errors.Is(err, fs.ErrNotExist):
+		return "the interpreter that it names in its first line, or its loader, is not on this machine"
+	case errors.Is(err, fs.ErrPermission):
+		return "this user may not execute it"
+	}
+	return "it did not describe itself (" + err.Error() + ")"
 }
 
 // limitedBuffer keeps the first bytes and takes the rest in without keeping it.

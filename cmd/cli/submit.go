@@ -269,7 +269,7 @@ func (c *call) applyFlags(spec *api.JobSpec) (mistakes []string) {
 		}
 		n := c.Int(flag)
 		if n < least || n > 1<<30 {
-			mistakes = append(mistakes, fmt.Sprintf("--%s %d is out of range: at least %d", flag, n, least))
+			mistakes = append(mistakes, fmt.Sprintf("--%s %d is out of range: at least %d, at most %d", flag, n, least, 1<<30))
 			return
 		}
 		*to = int32(n)

@@ -110,66 +110,6 @@ func TestJobs(t *testing.T) {
 	})
 }
 
-// TestRefusals: what cannot run is refused with exit code 2, in words, and nothing is started.
-func TestRefusals(t *testing.T) {
-	c := startCluster(t, small...)
-	newCorpus(1, 10000).put(t, c, "data")
-	before := len(c.jsonList("job", "list"))
-	cases := []struct {
-		name string
-		args []string
-		says []string
-	}{
-		{"no input matches", []string{"run", "wordcount", "s3://data/nothing", "s3://data/o"}, []string{"s3://data/nothing"}},
-		{"no such bucket", []string{"run", "wordcount", "s3://dataa/in", "s3://data/o"}, []string{"dataa", "data"}},
-		{"no such output bucket", []string{"run", "wordcount", "s3://data/in", "s3://absent/o"}, []string{"absent", "millrace fs mb s3://absent"}},
-		{"unknown program", []string{"run", "wordcuont", "s3://data/in", "s3://data/o"}, []string{"wordcuont", "wordcount"}},
-		{"output inside the input", []string{"run", "wordcount", "s3://data/in", "s3://data/in/o"}, []string{"s3://data/in"}},
-		{"output above the input", []string{"run", "wordcount", "s3://data/in/small", "s3://data/in"}, []string{"s3://data/in"}},
-		{"unknown flag", []string{"run", "wordcount", "s3://data/in", "s3://data/o", "--redcues", "2"}, []string{"--redcues", "--reduces"}},
-		{"negative reduces", []string{"run", "wordcount", "s3://data/in", "s3://data/o", "--reduces", "-1"}, []string{"reduces"}},
-		{"split size of nothing", []string{"run", "wordcount", "s3://data/in", "s3://data/o", "--split-size", "0"}, []string{"split"}},
-		{"bad pattern", []string{"run", "grep", "s3://data/in", "s3://data/o", "--", "("}, []string{"("}},
-		{"two mistakes at once", []string{"run", "wordcount", "s3://data/nothing", "s3://absent/o"}, []string{"s3://data/nothing", "absent"}},
-	}
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			r := c.try(tc.args...)
-			require.Equal(t, 2, r.code, r.err)
-			require.Empty(t, r.out)
-			lines := strings.Split(strings.TrimSpace(r.err), "\n")
-			for i, l := range lines {
-				if i == len(lines)-1 {
-					require.True(t, strings.HasPrefix(l, "next: "), r.err)
-				} else {
-					require.True(t, strings.HasPrefix(l, "millrace: "), r.err)
-				}
-			}
-			for _, s := range tc.says {
-				require.Contains(t, r.err, s)
-			}
-			j := c.try(append(tc.args[:len(tc.args):len(tc.args)], "--json")...)
-			if tc.args[len(tc.args)-1] == "(" { // --json after -- would be the program's
-				return
-			}
-			require.Equal(t, 2, j.code)
-			var e struct {
-				Error    string
-				Errors   []string
-				Next     string
-				ExitCode int
-			}
-			require.NoError(t, json.Unmarshal([]byte(j.err), &e), j.err)
-			require.Equal(t, 2, e.ExitCode)
-			require.NotEmpty(t, e.Errors)
-		})
-	}
-	require.Len(t, c.jsonList("job", "list"), before)
-	for _, a := range [][]string{{"job", "show", "s-NOSUCHJOB0000"}, {"node", "show", "i-00000000000000000"}, {"fs", "cat", "s3://data/none"}} {
-		require.Equal(t, 4, c.try(a...).code, a)
-	}
-}
-
 // TestFailingProgram: four attempts, then FAILED with its cause, and nothing is left.
 func TestFailingProgram(t *testing.T) {
 	c := startCluster(t, small...)

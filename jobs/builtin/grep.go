@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"strings"
+	"unicode/utf8"
 
 	"millrace/jobs/mapreduce"
 )
@@ -75,6 +77,8 @@ func parseGrep(args []string) (o grepOptions, err error) {
 		case arg == "-e" && i+1 < len(args):
 			i++
 			patterns = append(patterns, args[i])
+		case strings.HasPrefix(arg, "--"):
+			return o, fmt.Errorf("%s is not a flag", arg)
 		case len(arg) > 1 && arg[0] == '-':
 			for _, c := range arg[1:] {
 				switch c {
@@ -116,6 +120,32 @@ func (o grepOptions) matcher() (func(line []byte) bool, error) {
 	return func(line []byte) bool { return !match(line) }, nil
 }
 
+// badPattern says what is wrong with a pattern, and at which of its characters, counted from 1, where that can be told.
+func badPattern(pattern string, err error) string {
+	var wrong *syntax.Error
+	if !errors.As(err, &wrong) {
+		return err.Error()
+	}
+	at := 0
+	switch wrong.Code {
+	case syntax.ErrMissingParen, syntax.ErrMissingBracket, syntax.ErrTrailingBackslash:
+		return fmt.Sprintf("at its end: %s", wrong.Code)
+	case syntax.ErrUnexpectedParen: // the error names the whole pattern: the first beginning that has it ends there
+		for i := 1; i <= len(pattern) && at == 0; i++ {
+			var sooner *syntax.Error
+			if _, err := syntax.Parse(pattern[:i], syntax.Perl); errors.As(err, &sooner) && sooner.Code == wrong.Code {
+				at = i
+			}
+		}
+	default:
+		at = strings.Index(pattern, wrong.Expr) + 1
+	}
+	if at == 0 {
+		return wrong.Code.String()
+	}
+	return fmt.Sprintf("at character %d, %q: %s", utf8.RuneCountInString(pattern[:at-1])+1, pattern[at-1:][:max(1, min(len(wrong.Expr), len(pattern)-at+1))], wrong.Code)
+}
+
 func (o grepOptions) positive() (func(line []byte) bool, error) {
 	literal := []byte(o.pattern)
 	if !o.anyCase && (o.fixed || o.pattern == regexp.QuoteMeta(o.pattern)) {
@@ -130,7 +160,7 @@ func (o grepOptions) positive() (func(line []byte) bool, error) {
 	}
 	re, err := regexp.Compile(expr)
 	if err != nil {
-		return nil, fmt.Errorf("pattern %q: %w", o.pattern, err)
+		return nil, fmt.Errorf("pattern %q: %s", o.pattern, badPattern(o.pattern, err))
 	}
 	prefix, _ := re.LiteralPrefix() // whole also for ^x$: not to be relied on
 	if prefix == "" {

@@ -162,8 +162,13 @@ func (c *Cluster) checkStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = store.BucketExists(ctx, systemBucket)
-	return err
+	// Not by a HEAD, whose answer has no body: some stores say 404 to a key that nobody has.
+	for _, err := range store.List(ctx, systemBucket, "", objectstore.ListOptions{Max: 1}) {
+		if err != nil && !errors.Is(err, objectstore.ErrNoSuchBucket) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *Cluster) openStore() (objectstore.Store, error) {
