@@ -5,6 +5,7 @@ package clustertest
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -93,6 +94,16 @@ func (b *bucketSite) right(job object, bucket, prefix string) {
 	require.Equal(b.t, commitKind{}.want(commitInput), lines)
 }
 
+// versions counts the versions of a key, delete markers too.
+func (b *bucketSite) versions(bucket, key string) (n int) {
+	b.t.Helper()
+	for o := range b.admin.ListObjects(b.t.Context(), bucket, s3.ListObjectsOptions{Prefix: key, WithVersions: true, Recursive: true}) {
+		require.NoError(b.t, o.Err)
+		n++
+	}
+	return n
+}
+
 func wordcount(output string, more ...string) []string {
 	return append([]string{"wordcount", "--reduces", "2", "--input", "s3://data/in/", "--output", output}, more...)
 }
@@ -111,15 +122,25 @@ func TestOddBuckets(t *testing.T) {
 		b.right(b.run(wordcount("s3://versioned/plain/")...), "versioned", "plain/")
 		b.oldSet("versioned", "o/")
 		b.right(b.run(wordcount("s3://versioned/o/", "--overwrite")...), "versioned", "o/")
+		require.Equal(t, 2, b.versions("versioned", "o/part-r-00000"), "the old part is kept, and the new one")
+		require.Equal(t, 2, b.versions("versioned", "o/part-r-00003"), "the old part is kept, and that it was deleted")
+
+		// Where there are delete markers only, there is nothing.
+		b.mr("fs", "rm", "-r", "s3://versioned/o/")
+		b.right(b.run(wordcount("s3://versioned/o/")...), "versioned", "o/")
 	})
 	t.Run("object lock", func(t *testing.T) {
 		b := under(t)
-		require.NoError(t, b.admin.MakeBucket(ctx, "locked", s3.MakeBucketOptions{ObjectLocking: true}))
-		mode, days, unit := s3.Governance, uint(1), s3.Days
-		require.NoError(t, b.admin.SetBucketObjectLockConfig(ctx, "locked", &mode, &days, &unit))
-		b.right(b.run(wordcount("s3://locked/plain/")...), "locked", "plain/")
-		b.oldSet("locked", "o/")
-		b.right(b.run(wordcount("s3://locked/o/", "--overwrite")...), "locked", "o/")
+		for _, mode := range []s3.RetentionMode{s3.Governance, s3.Compliance} {
+			bucket := "locked-" + strings.ToLower(mode.String())
+			require.NoError(t, b.admin.MakeBucket(ctx, bucket, s3.MakeBucketOptions{ObjectLocking: true}))
+			days, unit := uint(1), s3.Days
+			require.NoError(t, b.admin.SetBucketObjectLockConfig(ctx, bucket, &mode, &days, &unit))
+			b.right(b.run(wordcount("s3://"+bucket+"/plain/")...), bucket, "plain/")
+			b.oldSet(bucket, "o/")
+			b.right(b.run(wordcount("s3://"+bucket+"/o/", "--overwrite")...), bucket, "o/")
+			require.Equal(t, 2, b.versions(bucket, "o/part-r-00003"), "what is locked is kept")
+		}
 	})
 	t.Run("lifecycle", func(t *testing.T) {
 		b := under(t)
@@ -180,13 +201,42 @@ func TestOddBuckets(t *testing.T) {
 		require.Contains(t, job.str("reason"), "abort upload s3://data/na-fails/part-00000")
 		require.Empty(t, contents(t, b.store, "na-fails/"))
 	})
+	t.Run("no list of parts", func(t *testing.T) {
+		b := under(t)
+		job := b.run(wordcount("s3://data/np/", b.but("ListMultipartUploadParts")...)...)
+		require.Equal(t, "FAILED", job.str("state"), job)
+		require.Contains(t, job.str("reason"), "commit: list parts s3://data/np/part-r-0000")
+		require.Contains(t, job.str("reason"), "access denied")
+		requireNothing(t, b.cluster, "data", "np/")
+	})
+	t.Run("no list of uploads", func(t *testing.T) { // which is needed after a leader's death only
+		b := under(t)
+		b.right(b.run(wordcount("s3://data/nu/", b.but("ListBucketMultipartUploads")...)...), "data", "nu/")
+	})
 	t.Run("no write", func(t *testing.T) {
 		b := under(t)
-		job := b.run(wordcount("s3://data/nw/", b.but("PutObject")...)...)
+		r := b.try(append([]string{"job", "submit"}, wordcount("s3://data/nw/", b.but("PutObject")...)...)...)
+		require.Equal(t, 3, r.code, r.err)
+		require.Contains(t, r.err, "output s3://data/nw/: access denied")
+		require.Contains(t, r.err, "\nnext: ")
+		requireNothing(t, b.cluster, "data", "nw/")
+	})
+	t.Run("no write from the middle of the job on", func(t *testing.T) {
+		b := under(t)
+		b.refuse(faultproxy.UploadPart, "nm/part-r-") // and not what the submit asks for
+		job := b.run(wordcount("s3://data/nm/")...)
 		require.Equal(t, "FAILED", job.str("state"), job)
 		require.Contains(t, job.str("reason"), "access denied")
-		require.Contains(t, job.str("reason"), "s3://data/nw/")
-		requireNothing(t, b.cluster, "data", "nw/")
+		require.Contains(t, job.str("reason"), "s3://data/nm/part-r-0000")
+		requireNothing(t, b.cluster, "data", "nm/")
+	})
+	t.Run("no _SUCCESS", func(t *testing.T) {
+		b := under(t)
+		b.refuse(faultproxy.Put, "ns/")
+		job := b.run(wordcount("s3://data/ns/")...)
+		require.Equal(t, "FAILED", job.str("state"), job)
+		require.Contains(t, job.str("reason"), "s3://data/ns/_SUCCESS: access denied")
+		requireNothing(t, b.cluster, "data", "ns/")
 	})
 	t.Run("no list", func(t *testing.T) {
 		b := under(t)
@@ -196,6 +246,17 @@ func TestOddBuckets(t *testing.T) {
 		require.Contains(t, r.err, "\nnext: ")
 		requireNothing(t, b.cluster, "data", "nl/")
 	})
+}
+
+// refuse has the store deny requests of a kind below a prefix, until the test's end.
+func (b *bucketSite) refuse(op faultproxy.Op, prefix string) {
+	b.set(func(r faultproxy.Request) faultproxy.Fault {
+		if r.Op != op || !strings.HasPrefix(r.Key, prefix) {
+			return faultproxy.Fault{}
+		}
+		return faultproxy.Fault{Status: http.StatusForbidden, Code: "AccessDenied"}
+	})
+	b.t.Cleanup(func() { b.set(nil) })
 }
 
 // dropUploadsAt aborts all uploads below a prefix behind the leader's back, when the first such request is made.
