@@ -219,11 +219,12 @@ func (t *Tracker) sweepStrays(ctx context.Context, j *job, w commitWork, lost []
 	return t.sweep(ctx, j, keys, keep)
 }
 
-// finish completes one upload, or finds that it was completed before. errRedo if the
-// store has neither, and cannot have it later: the upload is gone by then, so that no
-// request of another leader completes it after all.
+// finish completes one upload, or finds that it was completed before. Whatever the store
+// has answered, the object itself tells: versitygw says yes to the repetition of a Complete
+// that was cut short, though nothing came of it. errRedo if the object is not there and
+// cannot come later: the upload is gone by then, so that no request of another leader
+// completes it after all.
 func (t *Tracker) finish(ctx context.Context, j *job, p commitPart) (SuccessPart, error) {
-	var part SuccessPart
 	final := func(err error) bool {
 		return hopeless(err) || errors.Is(err, objectstore.ErrNoSuchUpload) || errors.Is(err, objectstore.ErrInvalid)
 	}
@@ -235,28 +236,37 @@ func (t *Tracker) finish(ctx context.Context, j *job, p commitPart) (SuccessPart
 		if err := matches(p, parts); err != nil {
 			return err
 		}
-		etag, err := j.store.CompleteUpload(ctx, j.bucket, p.key, p.win.UploadID, parts)
-		if err != nil {
-			return err // if that is no clear answer, ListParts tells next time whether it is done
-		}
-		part = SuccessPart{Key: p.key, Size: p.win.Bytes, ETag: etag, Records: p.win.Records}
-		return nil
+		_, err = j.store.CompleteUpload(ctx, j.bucket, p.key, p.win.UploadID, parts)
+		return err // if that is no clear answer, ListParts tells next time whether it is done
 	})
 	switch {
-	case errors.Is(err, objectstore.ErrInvalid):
-		j.log.Warn("the store does not complete an upload", zap.Error(err))
-		if err := t.abort(ctx, j, upload{id: p.win.UploadID, key: p.key}); err != nil {
+	case errors.Is(err, objectstore.ErrNoSuchUpload):
+		return t.finished(ctx, j, p)
+	case err == nil:
+		part, err := t.finished(ctx, j, p)
+		if !errors.Is(err, errRedo) {
 			return part, err
 		}
-	case !errors.Is(err, objectstore.ErrNoSuchUpload):
-		return part, err
+		j.log.Warn("the store said that it completed an upload, and has not", zap.Error(err))
+	case errors.Is(err, objectstore.ErrInvalid):
+		j.log.Warn("the store does not complete an upload", zap.Error(err))
+	default:
+		return SuccessPart{}, err
 	}
+	if err := t.abort(ctx, j, upload{id: p.win.UploadID, key: p.key}); err != nil {
+		return SuccessPart{}, err
+	}
+	return t.finished(ctx, j, p)
+}
+
+// finished is the part as the store has it; errRedo if it has none, or another object.
+func (t *Tracker) finished(ctx context.Context, j *job, p commitPart) (SuccessPart, error) {
 	ours, head, err := t.ours(ctx, j, p.key, metadata(j.id, p.task))
 	if err != nil {
-		return part, err
+		return SuccessPart{}, err
 	}
 	if !ours || head.Size != p.win.Bytes {
-		return part, fmt.Errorf("complete %s: %w: no such upload, and the object is not this job's", p.key, errRedo)
+		return SuccessPart{}, fmt.Errorf("complete %s: %w: the object there is not the one that was uploaded", p.key, errRedo)
 	}
 	return SuccessPart{Key: p.key, Size: head.Size, ETag: head.ETag, Records: p.win.Records}, nil
 }

@@ -35,8 +35,8 @@ func scenarios() []*scenario {
 // What may happen: each request to the store is carried out and answered; or it gets no
 // answer in time, and is carried out at any later moment, also after the job's end and
 // under another leader, or never; or it is carried out twice, the second time at any
-// later moment; one that reads fails; a CompleteUpload is refused as invalid; an
-// AbortUpload is answered and not done. The store drops an upload, or one part of it.
+// later moment; one that reads fails; a CompleteUpload is refused as invalid, or answered
+// and not done, the upload still there or gone; an AbortUpload is answered and not done. The store drops an upload, or one part of it.
 // An attempt fails, and its last request may come late; a node is cut off, its attempts
 // go on uploading, and it comes back at any later moment. The leader dies between any
 // two requests, with its entry under way in the log or not, its requests to the store

@@ -158,18 +158,21 @@ func (s *search) replay() string {
 }
 
 // aftermath is what comes after the job's end: nothing does, or what is late
-// arrives and a leader that was deposed goes on.
+// arrives and a leader that was deposed goes on; then another job has the same output.
 func (m *model) aftermath() {
 	m.watch.over()
+	var late []*request
 	for range maxSteps {
 		m.settle()
 		switch lists := m.hanging(); {
 		case len(lists[1]) > 0:
+			late = append(late, lists[1][0])
 			m.land(lists[1][0])
 		case len(lists[0]) > 0:
 			m.carryOut(lists[0][0])
 		default:
 			m.watch.over()
+			m.watch.later(late)
 			return
 		}
 		m.watch.look()

@@ -178,6 +178,13 @@ func (m *model) faults(r *request, add func(string, []string, func())) {
 		answer("is answered and not done, as a part is under way", nil)
 	case "CompleteUpload":
 		answer("is refused as invalid", fmt.Errorf("a part cannot be read: %w", objectstore.ErrInvalid))
+		answer("is answered and not done", nil)
+		add(r.name+" is answered, and nothing comes of it", touches, func() {
+			m.spend()
+			m.take(&m.pending, r)
+			_ = m.mem.AbortUpload(carried, "data", r.keys[0], m.uploads[r.keys[1]])
+			r.answer("", nil)
+		})
 	}
 	if m.refusals {
 		add(r.name+" is denied", touches, func() {

@@ -106,7 +106,7 @@ type modelAttempt struct {
 
 func newModel(sc *scenario, b budget) *model {
 	m := &model{scenario: sc, left: b, mem: objectstore.NewMemory(), log: state.New(), named: map[string]int{}, halved: map[string]bool{}, uploads: map[string]string{}}
-	m.watch = watcher{m: m, swept: map[string]int{}, strays: map[string]int{}}
+	m.watch = watcher{m: m, swept: map[string]int{}, strays: map[string]int{}, replaced: map[string]bool{}}
 	ctx := context.Background()
 	_, _ = m.mem.MakeBucket(ctx, "data"), m.mem.MakeBucket(ctx, "system")
 	m.apply(state.CreateSite{
@@ -122,7 +122,7 @@ func newModel(sc *scenario, b budget) *model {
 	if sc.overwrite {
 		m.store("out/_SUCCESS", "the old set")
 		for i := range 3 {
-			m.store(fmt.Sprintf("out/part-r-%05d", i), "old")
+			m.store(fmt.Sprintf("out/part-r-%05d", i), strings.Repeat("o", len(modelText("r-00000.1")))) // as long as the new one
 		}
 	}
 	spec := &api.JobSpec{
