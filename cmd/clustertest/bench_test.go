@@ -129,19 +129,6 @@ func lineStart(data []byte, i int) int {
 	return len(data)
 }
 
-// peakMemory is the most resident memory that a process had, in 10^6 bytes.
-func peakMemory(b *testing.B, pid int) float64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	require.NoError(b, err)
-	for _, line := range strings.Split(string(data), "\n") {
-		var kb int64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
-			return float64(kb) * 1024 / 1e6
-		}
-	}
-	return 0
-}
-
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
 	return d[len(d)/2]

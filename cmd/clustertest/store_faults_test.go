@@ -3,13 +3,16 @@
 package clustertest
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/Shopify/toxiproxy/v2"
@@ -270,4 +273,39 @@ func TestJobsOverAFakeStore(t *testing.T) {
 			require.Equal(t, fmt.Sprintf("%015d\n", offset/fakes3.LineLength), string(line[:]))
 		}
 	})
+	t.Run("a million keys", func(t *testing.T) { aMillionKeys(t, c, memory) })
+}
+
+// aMillionKeys are planned, counted and printed, with memory for what is kept of each (the
+// plan: about 300 bytes) or for none (fs).
+func aMillionKeys(t *testing.T, c *cluster, below objectstore.Store) {
+	const count, size = 1_000_000, 1600
+	require.NoError(t, below.MakeBucket(t.Context(), "many"))
+	key := func(i int) string { return fmt.Sprintf("in/%03d/%07d", i/10_000, i) }
+	fake := &fakes3.Server{Store: &fakes3.Synthetic{Store: below, Bucket: "many", Count: count, Size: size, Key: key}}
+	url := fakes3.Start(t, fake)
+	master := c.nodes("MASTER")[0]
+	plan := c.json("job", "submit", "cat", "--input", "s3://many/in/", "--output", "s3://data/never", "--dry-run",
+		"--s3", url, "--s3-access-key", "key", "--s3-secret-key", "secret")
+	require.EqualValues(t, count, plan.num("plan", "objects"), plan)
+	require.EqualValues(t, count*size, plan.num("plan", "bytes"), plan)
+	peak := peakMemory(t, int(master.num("pid")))
+	t.Logf("the plan: %d requests; the master's peak: %.0f MB", fake.Requests(), peak)
+	require.Less(t, peak, 1000.0)
+
+	list := exec.Command(binary(t), "fs", "ls", "-R", "s3://many/in/")
+	list.Env = append(c.environ(), "AWS_ENDPOINT_URL="+url)
+	out, err := list.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, list.Start())
+	lines := bufio.NewScanner(out)
+	n := 0
+	for ; lines.Scan(); n++ {
+		require.Contains(t, lines.Text(), key(n))
+	}
+	require.NoError(t, list.Wait())
+	require.Equal(t, count, n)
+	kib := list.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
+	t.Logf("fs ls -R: %d KiB", kib)
+	require.Less(t, kib, int64(200<<10))
 }
