@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"map":3,"attempt":"` + attemptOf(3) + `"}` + "\n"))
 	f.Add([]byte(`{"map":3,"attempt":"` + attemptOf(3) + `","offset":7}` + "\n" + `{"map":1,"attempt":"../../x"}` + "\n"))
 	f.Add([]byte(`{"map":3,"attempt":"` + attemptOf(3) + `","offset":-1}` + "\n"))
+	f.Add([]byte(`{"map":-3,"attempt":"` + attemptOf(3) + `"}` + "\n"))
+	f.Add([]byte(`{"map":3,"attempt":"` + strings.Repeat("\xde", 1000) + `"}` + "\n")) // grows sixfold in an answer
 	f.Fuzz(func(t *testing.T, request []byte) {
 		out := &duplex{}
 		_ = NewServer(s, zap.NewNop()).answer(bufio.NewReaderSize(bytes.NewReader(request), maxLine), out, http.NewResponseController(out), job, 1)

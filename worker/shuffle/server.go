@@ -122,6 +122,9 @@ func (s *Server) answer(in *bufio.Reader, w io.Writer, rc *http.ResponseControll
 		case err != nil:
 			return err
 		}
+		if err := q.validate(); err != nil {
+			return err
+		}
 		if err := s.answerOne(w, rc, job, partition, q, buf); err != nil {
 			return err
 		}

@@ -28,6 +28,16 @@ type want struct {
 	Offset  int64  `json:"offset,omitempty"`
 }
 
+// maxAttemptName is in bytes, so that what an answer says of it twice, escaped, fits in a line.
+const maxAttemptName = 200
+
+func (q want) validate() error {
+	if q.Map < 0 || len(q.Attempt) > maxAttemptName {
+		return fmt.Errorf("%w: request for map %d, attempt of %d bytes", errProtocol, q.Map, len(q.Attempt))
+	}
+	return nil
+}
+
 // frame answers a want. The bytes [Offset, Length) of the partition follow, or none if there is an Error.
 type frame struct {
 	Map      int32  `json:"map"`
