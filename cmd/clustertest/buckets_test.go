@@ -161,6 +161,7 @@ func TestOddBuckets(t *testing.T) {
 		b.dropUploadsAt(faultproxy.UploadPart, "late/")
 		job := b.run(wordcount("s3://data/late/")...)
 		require.Equal(t, "COMPLETED", job.str("state"), job)
+		require.Zero(t, job.num("attempts", "failed"), "no fault of theirs: %v", job)
 		_, lines := readOutput(t, b.cluster, "data", "late/")
 		slices.Sort(lines)
 		require.Equal(t, commitKind{}.want(commitInput), lines)

@@ -120,6 +120,8 @@ func failure(ctx context.Context, err error, url string, offset int64) *api.Fail
 		if errors.As(err, &read) {
 			f.Input, f.Offset = read.URL, read.Offset
 		}
+	case errors.Is(err, objectstore.ErrNoSuchUpload): // expired, or dropped by a lifecycle rule
+		f.Kind, f.Message = api.FailureKind_FAILURE_KIND_STORE, "the object store has lost the unfinished upload: "+err.Error()
 	case errors.As(err, &program):
 		f.Kind = api.FailureKind_FAILURE_KIND_PROGRAM
 		f.ExitCode, f.Signal = int32(program.ExitCode), program.Signal

@@ -79,6 +79,7 @@ func TestKindsOfFailure(t *testing.T) {
 		"engine's descriptors": {t.Context(), &os.PathError{Op: "open", Path: "/x", Err: syscall.EMFILE}, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
 		"program's own":        {t.Context(), programError("map", &os.PathError{Op: "open", Path: "/x", Err: syscall.EMFILE}), api.FailureKind_FAILURE_KIND_PROGRAM, "here"},
 		"store away at close":  {t.Context(), programError("finish the mapper", objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_NODE, ""},
+		"upload lost":          {t.Context(), programError("reduce", fmt.Errorf("upload part 2 of s3://b/k: %w", objectstore.ErrNoSuchUpload)), api.FailureKind_FAILURE_KIND_STORE, ""},
 		"something else":       {t.Context(), errors.New("odd"), api.FailureKind_FAILURE_KIND_NODE, ""},
 		"segment":              {t.Context(), broken, api.FailureKind_FAILURE_KIND_SEGMENT, ""},
 		"killed":               {killed, context.Canceled, api.FailureKind_FAILURE_KIND_KILLED, ""},

@@ -487,3 +487,32 @@ func TestCancelWaitsForTheAttempts(t *testing.T) {
 		require.Equal(t, 2, w.job().Killed)
 	})
 }
+
+// An upload that the store drops under an attempt is no fault of the attempt, up to a point.
+func TestUploadsThatTheStoreDrops(t *testing.T) {
+	for name, test := range map[string]struct{ times, killed int }{"some": {3, 3}, "all": {1000, maxDropped}} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				var lost atomic.Int64
+				w.join("i-a", state.RoleCore, 1).play = func(l *api.Lease) *api.Failure {
+					if !isMap(l) && lost.Add(1) <= int64(test.times) {
+						return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_STORE, Message: "it is gone"}
+					}
+					return nil
+				}
+				w.lead()
+				w.submit(2, 1, nil)
+				w.await()
+				require.Zero(t, w.job().Failed)
+				require.Equal(t, test.killed, w.job().Killed)
+				if name == "all" {
+					require.Equal(t, state.JobFailed, w.job().State)
+					require.Contains(t, w.job().Reason, "task r-00000 lost its unfinished upload 8 times")
+					require.Contains(t, w.job().Reason, "it is gone")
+					return
+				}
+				w.committed()
+			})
+		})
+	}
+}

@@ -81,6 +81,7 @@ type task struct {
 	// unreadable counts failures that are the input's own.
 	unreadable int
 	starved    int      // attempts that ended because their node had run out of something
+	dropped    int      // attempts whose upload the store has lost
 	avoid      []string // nodes where one has failed
 	shun       []string // nodes where one could not read what others could
 	waiting    bool     // in the queue

@@ -240,6 +240,8 @@ func (t *Tracker) fail(a *attempt, r *api.AttemptReport, f *api.Failure) {
 	case api.FailureKind_FAILURE_KIND_RESOURCE:
 		t.setAside(a, f)
 		t.ended(a, e, state.CountsKilled, func() { t.afterShortage(j, k, e) })
+	case api.FailureKind_FAILURE_KIND_STORE:
+		t.ended(a, e, state.CountsKilled, func() { t.afterLostUpload(j, k, e) })
 	case api.FailureKind_FAILURE_KIND_NODE:
 		if t.keeperMoved(a) {
 			k.shun = append(k.shun, a.node)

@@ -261,3 +261,16 @@ func (f *few) err() error {
 	}
 	return errors.Join(f.first...)
 }
+
+// maxDropped is how many attempts of one task may lose their upload before the job fails.
+const maxDropped = 8
+
+// afterLostUpload has the task tried again, with another upload, unless the store loses them all.
+func (t *Tracker) afterLostUpload(j *job, k *task, e *state.EndedAttempt) {
+	j.log.Warn("the store has lost an upload", zap.String("attempt", e.Attempt), zap.String("cause", e.Failure.Message))
+	if k.dropped++; k.done || k.dropped < maxDropped {
+		return
+	}
+	t.failJob(j, fmt.Sprintf("task %s lost its unfinished upload %d times (does a lifecycle rule of the bucket remove them?); the last time: %s",
+		k, k.dropped, e.Failure.Message), &e.Failure, j.rec.Phase == state.PhaseCommitting)
+}

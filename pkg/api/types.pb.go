@@ -135,6 +135,7 @@ const (
 	FailureKind_FAILURE_KIND_KILLED      FailureKind = 4 // ended by order: does not count
 	FailureKind_FAILURE_KIND_RESOURCE    FailureKind = 5 // the node has run out of something (disk, inodes, descriptors) or its disk is no good: does not count, the node gets nothing for a while
 	FailureKind_FAILURE_KIND_INPUT       FailureKind = 6 // the input itself: damaged, changed, too long a record. Counts, and more than two tries are of no use
+	FailureKind_FAILURE_KIND_STORE       FailureKind = 7 // the object store has lost the attempt's unfinished upload: does not count
 )
 
 // Enum value maps for FailureKind.
@@ -147,6 +148,7 @@ var (
 		4: "FAILURE_KIND_KILLED",
 		5: "FAILURE_KIND_RESOURCE",
 		6: "FAILURE_KIND_INPUT",
+		7: "FAILURE_KIND_STORE",
 	}
 	FailureKind_value = map[string]int32{
 		"FAILURE_KIND_UNSPECIFIED": 0,
@@ -156,6 +158,7 @@ var (
 		"FAILURE_KIND_KILLED":      4,
 		"FAILURE_KIND_RESOURCE":    5,
 		"FAILURE_KIND_INPUT":       6,
+		"FAILURE_KIND_STORE":       7,
 	}
 )
 
@@ -1141,7 +1144,7 @@ const file_types_proto_rawDesc = "" +
 	"\x18PROGRAM_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PROGRAM_KIND_BUILTIN\x10\x01\x12\x13\n" +
 	"\x0fPROGRAM_KIND_GO\x10\x02\x12\x1a\n" +
-	"\x16PROGRAM_KIND_STREAMING\x10\x03*\xc2\x01\n" +
+	"\x16PROGRAM_KIND_STREAMING\x10\x03*\xda\x01\n" +
 	"\vFailureKind\x12\x1c\n" +
 	"\x18FAILURE_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14FAILURE_KIND_PROGRAM\x10\x01\x12\x15\n" +
@@ -1149,7 +1152,8 @@ const file_types_proto_rawDesc = "" +
 	"\x14FAILURE_KIND_SEGMENT\x10\x03\x12\x17\n" +
 	"\x13FAILURE_KIND_KILLED\x10\x04\x12\x19\n" +
 	"\x15FAILURE_KIND_RESOURCE\x10\x05\x12\x16\n" +
-	"\x12FAILURE_KIND_INPUT\x10\x06B\x16Z\x14millrace/pkg/api;apib\x06proto3"
+	"\x12FAILURE_KIND_INPUT\x10\x06\x12\x16\n" +
+	"\x12FAILURE_KIND_STORE\x10\aB\x16Z\x14millrace/pkg/api;apib\x06proto3"
 
 var (
 	file_types_proto_rawDescOnce sync.Once
