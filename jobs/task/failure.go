@@ -117,6 +117,7 @@ func failure(ctx context.Context, err error, url string, offset int64) *api.Fail
 		f.Kind, f.Message = api.FailureKind_FAILURE_KIND_RESOURCE, shortage.Explained(err).Error()
 		f.Disk = shortage.Of(err) == shortage.Disk
 	case errors.Is(err, objectstore.ErrUnreachable): // whatever a program has made of it
+		f.Kind = api.FailureKind_FAILURE_KIND_RESOURCE
 		if errors.As(err, &read) {
 			f.Input, f.Offset = read.URL, read.Offset
 		}

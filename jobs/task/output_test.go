@@ -241,7 +241,7 @@ func TestAnAttemptFailsOfAStoreThatStaysAwayByTheStoresName(t *testing.T) {
 			Attempt: "a", Kind: api.TaskKind_TASK_KIND_MAP, Partitions: 1, WorkDir: t.TempDir(), Store: &api.ObjectStore{Endpoint: "http://store:9000"},
 			Split: &api.Split{Pieces: []*api.Piece{{Bucket: "b", Key: "k", Length: 3, ObjectSize: 3}}}}})
 		f := r.Failure
-		if f.GetKind() != api.FailureKind_FAILURE_KIND_NODE || !strings.Contains(f.Message, "object store http://store:9000") || f.Input != "s3://b/k" {
+		if f.GetKind() != api.FailureKind_FAILURE_KIND_RESOURCE || !strings.Contains(f.Message, "object store http://store:9000") || f.Input != "s3://b/k" {
 			t.Errorf("failure %v", f)
 		}
 	})

@@ -67,7 +67,7 @@ func TestKindsOfFailure(t *testing.T) {
 	}{
 		"program":              {t.Context(), fmt.Errorf("x: %w", &ProgramError{Message: "bad"}), api.FailureKind_FAILURE_KIND_PROGRAM, "here"},
 		"input changed":        {t.Context(), read(objectstore.ErrPrecondition), api.FailureKind_FAILURE_KIND_INPUT, "s3://b/k"},
-		"store unreachable":    {t.Context(), read(objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_NODE, "s3://b/k"},
+		"store unreachable":    {t.Context(), read(objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_RESOURCE, "s3://b/k"},
 		"disk full":            {t.Context(), full, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
 		"disk full in combine": {t.Context(), programError("finish the mapper", fmt.Errorf("combine: %w", full)), api.FailureKind_FAILURE_KIND_RESOURCE, ""},
 		"input damaged":        {t.Context(), read(input.ErrDamaged), api.FailureKind_FAILURE_KIND_INPUT, "s3://b/k"},
@@ -78,7 +78,7 @@ func TestKindsOfFailure(t *testing.T) {
 		"disk broken":          {t.Context(), &os.PathError{Op: "read", Path: "/x", Err: syscall.EIO}, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
 		"engine's descriptors": {t.Context(), &os.PathError{Op: "open", Path: "/x", Err: syscall.EMFILE}, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
 		"program's own":        {t.Context(), programError("map", &os.PathError{Op: "open", Path: "/x", Err: syscall.EMFILE}), api.FailureKind_FAILURE_KIND_PROGRAM, "here"},
-		"store away at close":  {t.Context(), programError("finish the mapper", objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_NODE, ""},
+		"store away at close":  {t.Context(), programError("finish the mapper", objectstore.ErrUnreachable), api.FailureKind_FAILURE_KIND_RESOURCE, ""},
 		"upload lost":          {t.Context(), programError("reduce", fmt.Errorf("upload part 2 of s3://b/k: %w", objectstore.ErrNoSuchUpload)), api.FailureKind_FAILURE_KIND_STORE, ""},
 		"something else":       {t.Context(), errors.New("odd"), api.FailureKind_FAILURE_KIND_NODE, ""},
 		"segment":              {t.Context(), broken, api.FailureKind_FAILURE_KIND_SEGMENT, ""},

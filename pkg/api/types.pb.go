@@ -133,7 +133,7 @@ const (
 	FailureKind_FAILURE_KIND_NODE        FailureKind = 2 // the node's own fault (disk, missing file): counts, too
 	FailureKind_FAILURE_KIND_SEGMENT     FailureKind = 3 // a map's segment was missing or damaged: the map runs again, does not count
 	FailureKind_FAILURE_KIND_KILLED      FailureKind = 4 // ended by order: does not count
-	FailureKind_FAILURE_KIND_RESOURCE    FailureKind = 5 // the node has run out of something (disk, inodes, descriptors) or its disk is no good: does not count, the node gets nothing for a while
+	FailureKind_FAILURE_KIND_RESOURCE    FailureKind = 5 // the node has run out of something (disk, inodes, descriptors), its disk is no good, or the object store did not answer it: does not count, the node gets nothing for a while
 	FailureKind_FAILURE_KIND_INPUT       FailureKind = 6 // the input itself: damaged, changed, too long a record. Counts, and more than two tries are of no use
 	FailureKind_FAILURE_KIND_STORE       FailureKind = 7 // the object store has lost the attempt's unfinished upload: does not count
 )
