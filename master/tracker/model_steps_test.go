@@ -132,7 +132,7 @@ func (m *model) unknown(r *request) (string, error) {
 		known[u.ID] = true
 	}
 	said, err := r.do()
-	m.watch.landed(known)
+	m.watch.landed(known, r.repeated)
 	return said, err
 }
 
@@ -166,6 +166,7 @@ func (m *model) faults(r *request, add func(string, []string, func())) {
 			m.carryOut(r)
 			again := *r
 			again.name += ", repeated,"
+			again.repeated = true
 			m.late = append(m.late, &again)
 		})
 	} else {

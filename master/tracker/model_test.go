@@ -66,14 +66,15 @@ type scenario struct {
 
 // request hangs until it is answered or given up.
 type request struct {
-	who, op string
-	what    string // who asks for what, in words; the same for a repeated one
-	name    string // what, told apart from its repetitions
-	write   bool
-	entry   bool // of the log
-	keys    []string
-	do      func() (string, error) // carries it out, and gives the answer in words; may be called again
-	answer  func(said string, err error)
+	who, op  string
+	what     string // who asks for what, in words; the same for a repeated one
+	name     string // what, told apart from its repetitions
+	write    bool
+	entry    bool // of the log
+	repeated bool // it had an answer before
+	keys     []string
+	do       func() (string, error) // carries it out, and gives the answer in words; may be called again
+	answer   func(said string, err error)
 }
 
 type modelLeader struct {
@@ -106,7 +107,7 @@ type modelAttempt struct {
 
 func newModel(sc *scenario, b budget) *model {
 	m := &model{scenario: sc, left: b, mem: objectstore.NewMemory(), log: state.New(), named: map[string]int{}, halved: map[string]bool{}, uploads: map[string]string{}}
-	m.watch = watcher{m: m, swept: map[string]int{}, strays: map[string]int{}, replaced: map[string]bool{}}
+	m.watch = watcher{m: m, swept: map[string]int{}, strays: map[string]int{}, replaced: map[string]bool{}, copies: map[string]bool{}}
 	ctx := context.Background()
 	_, _ = m.mem.MakeBucket(ctx, "data"), m.mem.MakeBucket(ctx, "system")
 	m.apply(state.CreateSite{

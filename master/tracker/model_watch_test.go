@@ -20,8 +20,10 @@ type watcher struct {
 	committing bool                 // was seen in the log
 	success    string               // what _SUCCESS said when it was first there
 	clock      int
+	ended      int             // when the job had
 	swept      map[string]int  // by key: when its uploads were last listed
 	strays     map[string]int  // by id: uploads that came to be when nobody waited for them any more
+	copies     map[string]bool // those of them that come of a request with a clear answer, repeated on the way
 	broken     string          // what must never be, and is
 	replaced   map[string]bool // parts of the old set: the job's are in their place, or were
 }
@@ -40,11 +42,12 @@ func (w *watcher) sweeps(key string) {
 }
 
 // landed notes the uploads that are there since a late request was carried out.
-func (w *watcher) landed(known map[string]bool) {
+func (w *watcher) landed(known map[string]bool, repeated bool) {
 	w.clock++
 	for _, u := range w.uploads() {
 		if !known[u.ID] {
 			w.strays[u.ID] = w.clock
+			w.copies[u.ID] = repeated
 		}
 	}
 }
@@ -169,6 +172,10 @@ func keysOf(objects []objectstore.Object) (keys []string) {
 // over is what must be true when the job has ended: the whole set, or nothing of it.
 func (w *watcher) over() {
 	j, m := w.m.job(), w.m
+	if w.ended == 0 {
+		w.clock++
+		w.ended = w.clock
+	}
 	if j.State == state.JobCompleted && !w.ours("out/_SUCCESS") {
 		w.fault("the job is completed, without _SUCCESS")
 	}
@@ -187,7 +194,7 @@ func (w *watcher) over() {
 		parts, _ := m.parts(u.Key, u.ID)
 		switch {
 		case m.denied: // who may not abort leaves what it cannot abort
-		case !stray, born < w.swept[u.Key]:
+		case !stray, born < w.swept[u.Key], w.swept[u.Key] == 0 && born < w.ended && !w.copies[u.ID]:
 			w.fault("the job is %s (%s), and has left upload %s of %s", j.State, j.Reason, u.ID, u.Key)
 		case len(parts) > 0:
 			w.fault("upload %s of %s, which nobody knows, has parts", u.ID, u.Key)
@@ -230,7 +237,7 @@ func (w *watcher) digest() [32]byte {
 	for _, u := range w.uploads() {
 		parts, _ := m.parts(u.Key, u.ID)
 		born, stray := w.strays[u.ID]
-		fmt.Fprintln(h, u, parts, stray && born > w.swept[u.Key])
+		fmt.Fprintln(h, u, parts, stray && born > w.swept[u.Key], w.swept[u.Key] == 0, w.copies[u.ID])
 	}
 	for _, list := range m.hanging() {
 		fmt.Fprintln(h, sorted(list, func(r *request) string { return r.name }))
