@@ -26,7 +26,7 @@ MINIO := $(CACHE)/bin/minio-$(MINIO_VERSION)
 # aws, boto3, polars and DuckDB from PyPI, for the test of `context env`; a folder per list of versions.
 CLIENTS := $(CACHE)/clients-$(shell cksum < cmd/clustertest/clients.txt | cut -d' ' -f1)
 
-.PHONY: help build demo test test-cluster bench nightly fuzz lint generate minio clients clean
+.PHONY: help build demo test test-cluster model mutants bench nightly fuzz lint generate minio clients clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -45,11 +45,18 @@ test: ## everything that needs no server and no special machine
 test-cluster: build minio clients ## real processes, the embedded store and a real MinIO: kills, restarts, cancels
 	MILLRACE_BIN=$(CURDIR)/bin/millrace MILLRACE_MINIO=$(MINIO) MILLRACE_CLIENTS=$(CLIENTS) $(GOTESTSUM) -- -tags cluster -count=1 -timeout 15m ./cmd/clustertest/
 
+model: ## every order of a small job's requests and log entries, with a fault or a change of leader anywhere
+	go test -run '^TestModel$$' -v -count=1 -timeout 30m ./master/tracker -model.budgets '0,1;1,0'
+
+mutants: ## the same without each safeguard of the commit in turn: something must go wrong
+	go test -tags mutants -run '^TestMutants$$' -v -timeout 5h ./master/tracker
+
 bench: build ## latency and throughput, measured in one run
 	MILLRACE_BIN=$(CURDIR)/bin/millrace go test -tags cluster -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m ./cmd/clustertest/
 	go test -run '^$$' -bench . -benchtime 1s ./pkg/record/ ./jobs/... ./master/scheduler/
 
-nightly: test ## the long forms: every kind of commit struck, every fuzz target for five minutes
+nightly: test model mutants ## the long forms: the commit without its safeguards, every kind of commit struck, five minutes of fuzzing a target
+	go test -run '^TestModel$$' -v -count=1 -timeout 5h ./master/tracker -model.budgets '1,1' -model.time 15m
 	MILLRACE_NIGHTLY=1 $(MAKE) test-cluster
 	.ci/fuzz 5m
 

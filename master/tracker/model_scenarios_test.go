@@ -64,6 +64,7 @@ func TestModel(t *testing.T) {
 	}
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
+			t.Parallel()
 			budgets := sc.budgets
 			if *modelBudgets != "" {
 				budgets = parseBudgets(t, *modelBudgets)
