@@ -189,6 +189,11 @@ func (w *watcher) over() {
 	if j.State == state.JobFailed && len(m.failing) == 0 && !m.short && !m.denied && m.spent.Faults <= 1 {
 		w.fault("the job has failed (%s) for what it must survive", j.Reason)
 	}
+	for _, a := range m.attempts {
+		if m.spent.Faults == 0 && !m.short && len(m.failing) == 0 && !strings.HasSuffix(a.name, ".1") {
+			w.fault("%s was needed, though a leader's end is no attempt's", a.name)
+		}
+	}
 	for _, u := range w.uploads() {
 		born, stray := w.strays[u.ID]
 		parts, _ := m.parts(u.Key, u.ID)
