@@ -16,7 +16,9 @@ import (
 //	pki/           the node's certificate, its key, the site's CA
 //	genesis.json   the site to be made; gone once it is in the log
 //	admin.json     the administrator's context
-//	raft/          log and snapshots
+//	store.sha256   what the last start was told of the site's object store
+//	peers.json     where other masters were last
+//	raft/          log and snapshots; begun: that this master, not the site's first, has a log
 //	tmp/           files on their way to the store; emptied at each start
 type directory struct{ *nodedir.Dir }
 

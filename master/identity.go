@@ -1,6 +1,7 @@
 package master
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -9,10 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
 	"millrace/master/server"
 	"millrace/master/state"
+	"millrace/pkg/joining"
 	"millrace/pkg/security"
 )
 
@@ -32,11 +35,15 @@ type nodeFile struct {
 	Role     string    `json:"role"`
 	Site     string    `json:"site"`
 	JoinedAt time.Time `json:"joinedAt"`
+
+	Joined      bool     `json:"joined,omitempty"`      // not the site's first master
+	Masters     []string `json:"masters,omitempty"`     // https://host:port, as heard on joining
+	GossipPeers []string `json:"gossipPeers,omitempty"` // host:port, the same
 }
 
 // identity reads who the node is, or makes it somebody at the first start. A first start
 // that was cut short left no node.json: it begins anew.
-func (d *directory) identity(c Config) (*identity, error) {
+func (d *directory) identity(ctx context.Context, c Config) (*identity, error) {
 	id := &identity{}
 	known, err := d.ReadJSON(&id.nodeFile, "node.json")
 	if err != nil {
@@ -46,12 +53,18 @@ func (d *directory) identity(c Config) (*identity, error) {
 		if err := d.refuseLeftovers(); err != nil {
 			return nil, err
 		}
+		if c.Token != "" || len(c.Join) > 0 {
+			return d.join(ctx, c)
+		}
 		return d.first(c)
 	}
 	if id.Role != state.RoleMaster {
-		return nil, fmt.Errorf("directory %s belongs to a %s node", d.Path(), strings.ToLower(id.Role))
+		return nil, fmt.Errorf("%w: %s belongs to a %s node", joining.ErrOtherNode, d.Path(), strings.ToLower(id.Role))
 	}
 	if err := d.readSecrets(id); err != nil {
+		return nil, err
+	}
+	if err := joining.SameSite(c.Token, id.credential.CAPEM, fmt.Sprintf("%s is that of master %s of site %s", d.Path(), id.ID, id.Site)); err != nil {
 		return nil, err
 	}
 	var g state.CreateSite
@@ -116,11 +129,10 @@ func (d *directory) first(c Config) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	nodeID, err := randomHex("i-", 9)
+	nodeID, err := joining.NewID()
 	if err != nil {
 		return nil, err
 	}
-	nodeID = nodeID[:2+17]
 	name := c.Name
 	if name == "" {
 		if name, err = os.Hostname(); err != nil {
@@ -151,6 +163,41 @@ func (d *directory) first(c Config) (*identity, error) {
 		d.Write(id.credential.KeyPEM, "pki", "key.pem"),
 		d.Write(id.credential.CertPEM, "pki", "cert.pem"),
 		d.WriteJSON(id.genesis, "genesis.json"),
+		d.WriteJSON(id.nodeFile, "node.json"),
+	)
+}
+
+// join makes this node a further master of a site that is there; node.json, written last, makes it so.
+func (d *directory) join(ctx context.Context, c Config) (*identity, error) {
+	if c.Name == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("host name: %w", err)
+		}
+		c.Name = name
+	}
+	node, err := joining.Join(ctx, joining.Config{
+		Dir: d.Dir, KeyFile: "key.pem", Masters: c.Join, Token: c.Token, Master: true, Name: c.Name, Version: c.Version, Log: c.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a := node.Answer
+	id := &identity{
+		nodeFile: nodeFile{ID: node.ID, Name: c.Name, Role: state.RoleMaster, Site: a.Site, JoinedAt: time.Now().UTC(),
+			Joined: true, Masters: a.Masters, GossipPeers: a.GossipPeers},
+		credential: security.Credential{CertPEM: a.CertificatePem, KeyPEM: node.KeyPEM, CAPEM: a.CaPem},
+		gossipKey:  a.GossipKey,
+	}
+	if copy(id.seal[:], a.SealKey) != len(id.seal) || len(a.SealKey) != len(id.seal) {
+		return nil, errors.New("join: the master gave no key for the site's secrets: it is of a version that knows one master only")
+	}
+	c.Log.Info("joined", zap.String("node", id.ID), zap.String("site", id.Site), zap.Strings("masters", a.Masters))
+	return id, errors.Join(
+		d.Write([]byte(hex.EncodeToString(id.seal[:])+"\n"), "seal.key"),
+		d.Write([]byte(hex.EncodeToString(id.gossipKey)+"\n"), "gossip.key"),
+		d.Write(id.credential.CAPEM, "pki", "ca.pem"),
+		d.Write(id.credential.CertPEM, "pki", "cert.pem"),
 		d.WriteJSON(id.nodeFile, "node.json"),
 	)
 }

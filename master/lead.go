@@ -1,9 +1,13 @@
 package master
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -124,35 +128,69 @@ func (m *Master) settle(ctx context.Context) error {
 	if site.ID != m.id.Site {
 		return fmt.Errorf("the log is of site %s, the directory of site %s", site.ID, m.id.Site)
 	}
-	self := state.Node{
-		ID: m.id.ID, Name: m.id.Name, Role: state.RoleMaster, State: state.NodeAdmitted, Version: m.cfg.Version,
-		Address: m.address, JoinedAt: m.id.JoinedAt,
+	self := state.Node{ID: m.id.ID, Name: m.id.Name, Role: state.RoleMaster, State: state.NodeAdmitted, JoinedAt: m.id.JoinedAt}
+	old, known := view.Node(m.id.ID)
+	if known {
+		self = *old
 	}
-	if old, ok := view.Node(m.id.ID); !ok || old.Address != self.Address || old.Version != self.Version {
+	self.Version, self.Address, self.Raft = m.cfg.Version, m.address, string(m.raft.address)
+	if !known || *old != self {
 		if _, err := m.entries.Apply(ctx, state.PutNode{Node: self}); err != nil {
 			return fmt.Errorf("admit this master: %w", err)
 		}
 	}
-	return m.settleStore(ctx, site)
+	if !m.storeIsNews() {
+		return nil
+	}
+	if err := m.settleStore(ctx, site, m.cfg.Store, m.cfg.SystemPrefix); err != nil {
+		return err
+	}
+	return m.storeIsKnown()
 }
 
-// settleStore logs the object store that this start was given, if it is another one.
-func (m *Master) settleStore(ctx context.Context, site *state.Site) error {
-	prefix := site.SystemPrefix
-	if m.cfg.SystemPrefix != "" {
-		prefix = m.cfg.SystemPrefix
+// storeFile says what a start of this master was told of the site's object store last. Masters that are told
+// different things must not change it each time that another one leads: what counts is a change of what one is told.
+const storeFile = "store.sha256"
+
+func (m *Master) storeDigest() string {
+	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(m.cfg.Store)
+	if err != nil { // it is a flat message of strings
+		return ""
 	}
+	sum := sha256.Sum256(append(text, m.cfg.SystemPrefix...))
+	return hex.EncodeToString(sum[:])
+}
+
+// storeIsNews says whether this start was told something of the store that the one before was not. What a further
+// master is told when it joins is not news: the site has its store.
+func (m *Master) storeIsNews() bool {
+	if m.cfg.Store == nil && m.cfg.SystemPrefix == "" || m.storeSaid.Load() {
+		return false
+	}
+	before, err := m.dir.Read(storeFile)
+	return err == nil && (before != nil || !m.id.Joined) && strings.TrimSpace(string(before)) != m.storeDigest()
+}
+
+// storeIsKnown notes what was said.
+func (m *Master) storeIsKnown() error {
+	m.storeSaid.Store(true)
+	return m.dir.Write([]byte(m.storeDigest()+"\n"), storeFile)
+}
+
+// settleStore logs another object store or system prefix; nil and "" leave them as they are.
+func (m *Master) settleStore(ctx context.Context, site *state.Site, store *api.ObjectStore, systemPrefix string) error {
+	prefix := cmp.Or(systemPrefix, site.SystemPrefix)
 	settings, err := m.stores.settings(site.SealedStore)
 	if err != nil {
 		return err
 	}
-	same := m.cfg.Store == nil || proto.Equal(settings, m.cfg.Store)
+	same := store == nil || proto.Equal(settings, store)
 	if same && prefix == site.SystemPrefix {
 		return nil
 	}
 	c := state.PutStore{SealedStore: site.SealedStore, SystemPrefix: prefix}
 	if !same {
-		plain, err := proto.Marshal(m.cfg.Store)
+		plain, err := proto.Marshal(store)
 		if err != nil {
 			return fmt.Errorf("encode object store: %w", err)
 		}

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -40,6 +42,10 @@ type Config struct {
 	Store        *api.ObjectStore
 	SystemPrefix string // s3://bucket/prefix/; default DefaultSystemPrefix at the first start, later what it was
 
+	// Join and Token make this master a further one of a site that is there; at its first start only.
+	Join  []string // https://host:port of masters
+	Token string
+
 	Name    string // for people, taken up at the first start; default: the host's name
 	Version string
 	Log     *zap.Logger
@@ -53,17 +59,21 @@ type Master struct {
 	cfg Config
 	log *zap.Logger
 
-	dir     *directory
-	id      *identity
-	store   *state.Store
-	stores  *stores
-	retries *objectstore.Budget // of all of this master's requests to object stores
-	raft    *raftNode
-	entries *fsm.Log
-	server  *server.Server
-	http    *http.Server
-	gossip  *membership.Membership
-	address string // https://host:port, as others know it
+	dir       *directory
+	id        *identity
+	store     *state.Store
+	stores    *stores
+	retries   *objectstore.Budget // of all of this master's requests to object stores
+	raft      *raftNode
+	entries   *fsm.Log
+	server    *server.Server
+	http      *http.Server
+	gossip    *membership.Membership
+	address   string      // https://host:port, as others know it
+	peers     peers       // as they are on the disk; the announcer's
+	changes   sync.Mutex  // of the set of masters: one at a time
+	storeSaid atomic.Bool // what this start was told of the store is in the log, or is no news
+	heard     sync.Map    // what other masters announced last, by node id: announcement
 
 	ready     chan struct{}
 	readyOnce sync.Once
@@ -166,7 +176,7 @@ func (m *Master) Open(ctx context.Context) (err error) {
 	if m.address, err = advertised(m.cfg.Advertise, listener.Addr()); err != nil {
 		return err
 	}
-	if m.id, err = m.dir.identity(m.cfg); err != nil {
+	if m.id, err = m.dir.identity(ctx, m.cfg); err != nil {
 		return err
 	}
 	m.log = m.log.With(zap.String("node", m.id.ID))
@@ -184,6 +194,7 @@ func (m *Master) Open(ctx context.Context) (err error) {
 	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	m.cancel = cancel
 	m.leading.Go(func() { m.lead(loop) })
+	m.leading.Go(func() { m.announce(loop) })
 	m.log.Info("master started", zap.String("address", m.address), zap.String("raft", string(m.raft.address)),
 		zap.String("gossip", m.gossip.Addr()), zap.String("dir", m.cfg.Dir))
 	return nil
@@ -192,25 +203,41 @@ func (m *Master) Open(ctx context.Context) (err error) {
 func (m *Master) onClose(f func() error) { m.closers = append(m.closers, f) }
 
 func (m *Master) openRaft(ctx context.Context) (err error) {
+	begun, err := m.dir.Read("raft", begunFile)
+	if err != nil {
+		return err
+	}
 	if m.raft, err = openRaft(ctx, raftConfig{
 		id: raft.ServerID(m.id.ID), dir: m.dir.Path("raft"), listen: m.cfg.RaftListen, advertise: m.cfg.Advertise,
-		credential: m.id.credential, first: m.id.genesis != nil, fsm: fsm.New(m.store, m.log), log: m.log,
+		credential: m.id.credential, first: m.id.genesis != nil, joining: m.id.Joined && begun == nil, fsm: fsm.New(m.store, m.log), log: m.log,
 	}); err != nil {
 		return err
+	}
+	if begun == nil && m.id.Joined {
+		if err := m.dir.Write([]byte(m.id.ID+"\n"), "raft", begunFile); err != nil {
+			return errors.Join(err, m.raft.close())
+		}
 	}
 	m.onClose(m.raft.close)
 	m.entries = fsm.NewLog(m.raft)
 	return nil
 }
 
+// begunFile says that this node's log has begun: should it be missing later, it was lost.
+const begunFile = "begun"
+
 func (m *Master) openGossip(ctx context.Context) (err error) {
 	host := ""
 	if m.cfg.Advertise != "" {
 		host = hostOf(m.cfg.Advertise)
 	}
+	if _, err := m.dir.ReadJSON(&m.peers, peersFile); err != nil {
+		return err
+	}
+	known := append(slices.Clone(m.peers.Gossip), m.id.GossipPeers...)
 	if m.gossip, err = membership.New(membership.Config{
 		ID: m.id.ID, Role: membership.RoleMaster, Address: m.address, Listen: m.cfg.GossipListen, Advertise: host,
-		Key: m.id.gossipKey, Log: m.cfg.Log,
+		Key: m.id.gossipKey, Peers: known, Log: m.cfg.Log,
 	}); err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}

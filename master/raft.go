@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -24,10 +25,8 @@ const (
 	snapshotInterval  = 30 * time.Second
 	raftTimeout       = 5 * time.Second
 
-	// electionTimeout is for several masters: a leader is missed after it. Heartbeats go ten times as often.
+	// electionTimeout: a leader is missed after it. Heartbeats go ten times as often.
 	electionTimeout = 500 * time.Millisecond
-	// aloneTimeout is for one master, which has nobody to wait for.
-	aloneTimeout = 20 * time.Millisecond
 )
 
 type raftConfig struct {
@@ -37,6 +36,7 @@ type raftConfig struct {
 	advertise  string
 	credential security.Credential
 	first      bool // the first start of the site: bootstrap
+	joining    bool // the first start of a further master: the leader gives it the log
 	fsm        raft.FSM
 	log        *zap.Logger
 }
@@ -83,10 +83,12 @@ func openRaft(ctx context.Context, c raftConfig) (node *raftNode, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read log: %w", err)
 	}
-	if !known {
-		if !c.first {
-			return nil, fmt.Errorf("the log in %s is gone, but the node is not new: restore it from a backup", c.dir)
-		}
+	switch {
+	case known || c.joining:
+	case !c.first:
+		// It may have voted, and promised to remember what it cannot any more.
+		return nil, fmt.Errorf("the log in %s is gone, but the node is not new: where other masters have it, take this one out of the set (millrace master remove) and join with an empty folder; else restore it from a backup", c.dir)
+	default:
 		only := raft.Configuration{Servers: []raft.Server{{ID: c.id, Address: n.address}}}
 		if err := raft.BootstrapCluster(config, logs, n.bolt, snapshots, n.transport, only); err != nil {
 			return nil, fmt.Errorf("start log: %w", err)
@@ -96,13 +98,21 @@ func openRaft(ctx context.Context, c raftConfig) (node *raftNode, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if alone {
-		config.HeartbeatTimeout, config.ElectionTimeout, config.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
-	}
 	if n.Raft, err = raft.NewRaft(config, c.fsm, logs, n.bolt, snapshots, n.transport); err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
+	if alone {
+		n.stand(config, c.log)
+	}
 	return n, nil
+}
+
+// stand has a master that is alone elect itself at once: there is nobody's heartbeat to wait for.
+func (n *raftNode) stand(config *raft.Config, log *zap.Logger) {
+	now := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: config.ProtocolVersion, ID: []byte(n.id), Addr: []byte(n.address)}}
+	if err := n.transport.TimeoutNow(n.id, n.address, now, &raft.TimeoutNowResponse{}); err != nil {
+		log.Info("the election waits for its time-out", zap.Error(err)) // half a second, no more
+	}
 }
 
 func baseConfig(id raft.ServerID) *raft.Config {
@@ -115,7 +125,8 @@ func baseConfig(id raft.ServerID) *raft.Config {
 	c.SnapshotThreshold = snapshotThreshold
 	c.SnapshotInterval = snapshotInterval
 	c.TrailingLogs = trailingLogs
-	c.BatchApplyCh = true // entries that come together share one fsync
+	c.ShutdownOnRemove = false // it can be taken back
+	c.BatchApplyCh = true      // entries that come together share one fsync
 	return c
 }
 
@@ -166,17 +177,51 @@ func (n *raftNode) close() error {
 
 // claimAddress brings the set of masters up to date after a restart on another port. On the leader only.
 func (n *raftNode) claimAddress() error {
+	self, known, err := n.member(n.id)
+	if err != nil || known && self.Address == n.address {
+		return err
+	}
+	return n.vote(n.id, n.address)
+}
+
+// servers is the set of masters as the log has it.
+func (n *raftNode) servers() ([]raft.Server, error) {
 	future := n.GetConfiguration()
 	if err := future.Error(); err != nil {
-		return fmt.Errorf("read the set of masters: %w", err)
+		return nil, fmt.Errorf("read the set of masters: %w", err)
 	}
-	for _, s := range future.Configuration().Servers {
-		if s.ID == n.id && s.Address == n.address {
-			return nil
-		}
+	return future.Configuration().Servers, nil
+}
+
+func (n *raftNode) member(id raft.ServerID) (raft.Server, bool, error) {
+	servers, err := n.servers()
+	if err != nil {
+		return raft.Server{}, false, err
 	}
-	if err := n.AddVoter(n.id, n.address, 0, raftTimeout).Error(); err != nil {
-		return fmt.Errorf("change this master's address: %w", err)
+	i := slices.IndexFunc(servers, func(s raft.Server) bool { return s.ID == id })
+	if i < 0 {
+		return raft.Server{}, false, nil
+	}
+	return servers[i], true, nil
+}
+
+// learn has a master given the log, without a vote.
+func (n *raftNode) learn(id raft.ServerID, address raft.ServerAddress) error {
+	return changed("add", id, n.AddNonvoter(id, address, 0, raftTimeout))
+}
+
+// vote gives a master a vote, or its vote another address.
+func (n *raftNode) vote(id raft.ServerID, address raft.ServerAddress) error {
+	return changed("add", id, n.AddVoter(id, address, 0, raftTimeout))
+}
+
+func (n *raftNode) expel(id raft.ServerID) error {
+	return changed("remove", id, n.RemoveServer(id, 0, raftTimeout))
+}
+
+func changed(what string, id raft.ServerID, f raft.IndexFuture) error {
+	if err := f.Error(); err != nil {
+		return fmt.Errorf("%s master %s: %w", what, id, err)
 	}
 	return nil
 }

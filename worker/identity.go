@@ -2,18 +2,13 @@ package worker
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
 	"go.uber.org/zap"
 
-	"millrace/pkg/api"
-	"millrace/pkg/client"
+	"millrace/pkg/joining"
 	"millrace/pkg/security"
 )
 
@@ -36,20 +31,9 @@ type nodeFile struct {
 	GossipPeers []string  `json:"gossipPeers"` // host:port
 }
 
-const (
-	firstJoinRetry = 200 * time.Millisecond
-	lastJoinRetry  = 3 * time.Second
-	renewBefore    = 3 // a certificate is renewed in the last third of its life
-)
+const renewBefore = 3 // a certificate is renewed in the last third of its life
 
-// ErrNotJoined says that a first start lacks what it takes to join.
-var ErrNotJoined = errors.New("the first start needs a join token and the address of a master")
-
-// ErrOtherNode says that the directory holds an identity that does not go with what was asked for.
-var ErrOtherNode = errors.New("the directory is another node's")
-
-// identify reads who the node is, or joins the site at the first start. A token of the
-// node's own site is not needed any more, and no mistake: start scripts have it in them.
+// identify reads who the node is, or joins the site at the first start.
 func (w *Worker) identify(ctx context.Context) (*identity, error) {
 	id := &identity{}
 	known, err := w.dir.ReadJSON(&id.nodeFile, "node.json")
@@ -60,7 +44,7 @@ func (w *Worker) identify(ctx context.Context) (*identity, error) {
 		return w.join(ctx)
 	}
 	if id.Role == "MASTER" {
-		return nil, fmt.Errorf("%w: %s belongs to a master", ErrOtherNode, w.dir.Path())
+		return nil, fmt.Errorf("%w: %s belongs to a master", joining.ErrOtherNode, w.dir.Path())
 	}
 	for name, into := range map[string]*[]byte{"node.key": &id.credential.KeyPEM, "node.crt": &id.credential.CertPEM,
 		"ca.crt": &id.credential.CAPEM, "gossip.key": &id.gossipKey} {
@@ -68,58 +52,26 @@ func (w *Worker) identify(ctx context.Context) (*identity, error) {
 			return nil, err
 		}
 		if *into == nil {
-			return nil, fmt.Errorf("%w: %s is damaged: pki/%s is missing; remove it and join again", ErrOtherNode, w.dir.Path(), name)
+			return nil, fmt.Errorf("%w: %s is damaged: pki/%s is missing; remove it and join again", joining.ErrOtherNode, w.dir.Path(), name)
 		}
 	}
-	return id, w.sameSite(id)
+	return id, joining.SameSite(w.cfg.Token, id.credential.CAPEM,
+		fmt.Sprintf("%s is that of node %s of site %s (%s)", w.dir.Path(), id.ID, id.Site, strings.Join(id.Masters, ", ")))
 }
 
-// sameSite holds the token, if there is one, against the site that the node has joined.
-func (w *Worker) sameSite(id *identity) error {
-	if w.cfg.Token == "" {
-		return nil
-	}
-	token, err := security.ParseToken(w.cfg.Token)
-	if err != nil {
-		return fmt.Errorf("join: %w", err)
-	}
-	own, err := security.NewToken(id.credential.CAPEM) // for its hash of the CA
-	if err != nil {
-		return fmt.Errorf("read %s: %w", w.dir.Path("pki", "ca.crt"), err)
-	}
-	if token.CAHash != own.CAHash {
-		return fmt.Errorf("%w: %s is that of node %s of site %s (%s), and the token is of another site",
-			ErrOtherNode, w.dir.Path(), id.ID, id.Site, strings.Join(id.Masters, ", "))
-	}
-	return nil
-}
-
-// join makes a key, which never leaves this machine, and trades the token for a
-// certificate. Key and id are kept first, so that a start that was cut short
-// comes back as the same node.
+// join trades the token for a certificate and keeps what the site answered.
 func (w *Worker) join(ctx context.Context) (*identity, error) {
-	var missing []string
-	if w.cfg.Token == "" {
-		missing = append(missing, "a token")
-	}
-	if len(w.cfg.Join) == 0 {
-		missing = append(missing, "a master to join")
-	}
-	if len(missing) > 0 {
-		return nil, fmt.Errorf("directory %s holds no identity yet: %w; missing: %s", w.dir.Path(), ErrNotJoined, strings.Join(missing, ", "))
-	}
-	id, key, csr, err := w.key()
+	node, err := joining.Join(ctx, joining.Config{
+		Dir: w.dir, KeyFile: "node.key", Masters: w.cfg.Join, Token: w.cfg.Token, Name: w.cfg.Name, Version: w.cfg.Version, Log: w.log,
+	})
 	if err != nil {
 		return nil, err
 	}
-	resp, err := w.joinUntilAnswered(ctx, &api.JoinRequest{NodeId: id, Name: w.cfg.Name, CsrDer: csr, Version: w.cfg.Version})
-	if err != nil {
-		return nil, err
-	}
+	id, resp := node.ID, node.Answer
 	out := &identity{
 		nodeFile: nodeFile{ID: id, Name: w.cfg.Name, Role: resp.Role, Cluster: resp.Cluster, Site: resp.Site, JoinedAt: time.Now().UTC(),
 			Masters: resp.Masters, GossipPeers: resp.GossipPeers},
-		credential: security.Credential{CertPEM: resp.CertificatePem, KeyPEM: key, CAPEM: resp.CaPem},
+		credential: security.Credential{CertPEM: resp.CertificatePem, KeyPEM: node.KeyPEM, CAPEM: resp.CaPem},
 		gossipKey:  resp.GossipKey,
 	}
 	if err := w.keep(out); err != nil {
@@ -140,58 +92,6 @@ func (w *Worker) keep(id *identity) error {
 		}
 	}
 	return w.dir.WriteJSON(id.nodeFile, "node.json")
-}
-
-// key reads or makes the node's id and key.
-func (w *Worker) key() (id string, keyPEM, csr []byte, err error) {
-	name, err := w.dir.Read("pki", "node.id")
-	if err != nil {
-		return "", nil, nil, err
-	}
-	keyPEM, err = w.dir.Read("pki", "node.key")
-	if err != nil {
-		return "", nil, nil, err
-	}
-	if name != nil && keyPEM != nil {
-		csr, err = security.RequestFor(keyPEM)
-		return string(name), keyPEM, csr, err
-	}
-	if keyPEM, csr, err = security.NewKey(); err != nil {
-		return "", nil, nil, err
-	}
-	b := make([]byte, 9)
-	if _, err := rand.Read(b); err != nil {
-		return "", nil, nil, err
-	}
-	id = "i-" + hex.EncodeToString(b)[:17]
-	if err := w.dir.Write(keyPEM, "pki", "node.key"); err != nil {
-		return "", nil, nil, err
-	}
-	return id, keyPEM, csr, w.dir.Write([]byte(id), "pki", "node.id")
-}
-
-// joinUntilAnswered repeats while no master answers: machines start in any order.
-func (w *Worker) joinUntilAnswered(ctx context.Context, req *api.JoinRequest) (*api.JoinResponse, error) {
-	retry, said := firstJoinRetry, false
-	for {
-		resp, err := client.Join(ctx, w.cfg.Join, w.cfg.Token, req)
-		switch code := connect.CodeOf(err); {
-		case err == nil:
-			return resp, nil
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case errors.Is(err, security.ErrUntrusted), code != connect.CodeUnavailable && code != connect.CodeDeadlineExceeded:
-			return nil, fmt.Errorf("join: %w", err)
-		}
-		if !said {
-			w.log.Warn("no master answers yet, trying on", zap.Strings("masters", w.cfg.Join), zap.Error(err))
-			said = true
-		}
-		if !sleep(ctx, retry) {
-			return nil, ctx.Err()
-		}
-		retry = min(2*retry, lastJoinRetry)
-	}
 }
 
 // sleep is false if ctx ended first.

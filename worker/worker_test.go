@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pkg/api"
+	"millrace/pkg/joining"
 	"millrace/pkg/objectstore"
 	"millrace/pkg/record"
 	"millrace/pkg/security"
@@ -398,13 +399,13 @@ func TestADirectoryOfAnotherSiteIsRefused(t *testing.T) {
 	w, err := New(Config{Dir: n.dir, Join: []string{m.url()}, Token: newMaster(t).token.String()})
 	require.NoError(t, err)
 	err = w.Run(context.Background())
-	require.ErrorIs(t, err, ErrOtherNode)
+	require.ErrorIs(t, err, joining.ErrOtherNode)
 	require.ErrorContains(t, err, n.id+" of site site-test ("+m.url()+")")
 
 	w, err = New(Config{Dir: t.TempDir()})
 	require.NoError(t, err)
 	err = w.Run(context.Background())
-	require.ErrorIs(t, err, ErrNotJoined)
+	require.ErrorIs(t, err, joining.ErrNotJoined)
 	require.ErrorContains(t, err, "missing: a token, a master to join")
 }
 

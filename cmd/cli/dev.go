@@ -25,7 +25,7 @@ import (
 func (a *app) devCommand() *cli.Command {
 	return a.leaf(spec{name: "dev", usage: "a whole cluster on this machine, to work with; Ctrl-C ends it, its data stays", example: "millrace dev\nmillrace dev --core 3 --task 0 --slots 2 --dir ./cluster\nAWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… millrace dev --s3 http://minio:9000",
 		flags: []cli.Flag{
-			&cli.IntFlag{Name: "masters", Usage: "masters, `N`", Value: 1},
+			&cli.IntFlag{Name: "masters", Usage: "masters, `N`: 1, 3 or 5; default: as many as the cluster had, 1 at first"},
 			&cli.IntFlag{Name: "core", Usage: "core nodes, `N`: they run tasks and keep data", Value: 2},
 			&cli.IntFlag{Name: "task", Usage: "task nodes, `N`: they run tasks only", Value: 1},
 			&cli.IntFlag{Name: "slots", Usage: "attempts at once per node, `N`; default: the machine's CPUs divided over the nodes"},
@@ -36,8 +36,8 @@ func (a *app) devCommand() *cli.Command {
 // devConfig reads what dev and demo have in common.
 func (c *call) devConfig(dir string) (devcluster.Config, error) {
 	conf := devcluster.Config{Dir: dir, Core: c.Int("core"), Task: c.Int("task"), Slots: c.Int("slots"), Environ: os.Environ(), Say: c.sayer()}
-	if n := c.Int("masters"); n != 1 {
-		return conf, usagef("leave --masters away", "--masters %d: dev runs one master so far", n)
+	if conf.Masters = c.Int("masters"); c.IsSet("masters") && !slices.Contains([]int{1, 3, 5}, conf.Masters) {
+		return conf, usagef("--masters 3", "--masters %d: 1, 3 or 5; an even number survives no more losses than one less", conf.Masters)
 	}
 	if c.IsSet("s3") || c.IsSet("s3-access-key") {
 		s, err := s3source.Resolve(s3source.Flags{Endpoint: c.String("s3"), AccessKey: c.String("s3-access-key"), SecretKey: c.String("s3-secret-key"),
@@ -99,7 +99,11 @@ func dev(c *call) error {
 	if err := c.keepContext(home, name, cluster); err != nil {
 		return err
 	}
-	conf.Say("cluster of %s and %s with %s is ready after %s", plural(conf.Core, "core node"), plural(conf.Task, "task node"), plural(cluster.Slots(), "slot"), formatDuration(time.Since(started)))
+	masters := ""
+	if n := cluster.Masters(); n > 1 {
+		masters = plural(n, "master") + ", "
+	}
+	conf.Say("cluster of %s%s and %s with %s is ready after %s", masters, plural(conf.Core, "core node"), plural(conf.Task, "task node"), plural(cluster.Slots(), "slot"), formatDuration(time.Since(started)))
 	conf.Say("  object store  %s  (keys: millrace context env)\n  data and logs %s\n  context       %s, now the current one", cluster.S3().Endpoint, cluster.Dir(), name)
 	conf.Say("in another terminal:\n  millrace fs mb s3://input\n  millrace fs mb s3://output\n  millrace fs put FILE s3://input/\n  millrace run wordcount s3://input/ s3://output/words/\nCtrl-C ends the cluster; millrace dev goes on where it was")
 	if err := c.print(map[string]any{"ready": cluster.Server(), "context": name, "dir": cluster.Dir(), "s3Endpoint": cluster.S3().Endpoint},
@@ -124,6 +128,8 @@ func (c *call) openCluster(ctx context.Context, cluster *devcluster.Cluster) err
 		return usagef("use that one, end it, or choose another folder: millrace dev --dir DIR --context NAME", "%s", err)
 	case errors.Is(err, devcluster.ErrStore):
 		return usagef("add --s3 URL (and the store's keys), or choose another folder: millrace dev --dir DIR --context NAME", "%s", err)
+	case errors.Is(err, devcluster.ErrMasters):
+		return usagef("start it with as many, or leave --masters away; to take some out for good: millrace master remove, while it runs", "--masters: %s", err)
 	case ctx.Err() != nil:
 		return context.Canceled
 	case errors.Is(err, objectstore.ErrDenied):

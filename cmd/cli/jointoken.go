@@ -18,7 +18,7 @@ func (a *app) joinTokenCommand() *cli.Command {
 	return group("join-token", "tokens with which further nodes join", "millrace join-token create --role task", nil,
 		a.leaf(spec{name: "create", usage: "make a token; printed once, on standard output", example: "millrace join-token create --role task --ttl 1h --uses 3",
 			flags: []cli.Flag{
-				&cli.StringFlag{Name: "role", Usage: "`ROLE` of the nodes: core or task", Value: "task"},
+				&cli.StringFlag{Name: "role", Usage: "`ROLE` of the nodes: core, task or master", Value: "task"},
 				&cli.DurationFlag{Name: "ttl", Usage: "how long it is good for", Value: 24 * time.Hour},
 				&cli.IntFlag{Name: "uses", Usage: "how many nodes may use it; 0: any number"},
 			}, do: tokenCreate}),
@@ -30,8 +30,8 @@ func (a *app) joinTokenCommand() *cli.Command {
 func tokenCreate(c *call) error {
 	role := strings.ToLower(c.String("role"))
 	switch {
-	case !slices.Contains([]string{"core", "task"}, role):
-		return usagef("millrace join-token create --role task", "--role %s is not one of core, task", c.String("role"))
+	case !slices.Contains([]string{"core", "task", "master"}, role):
+		return usagef("millrace join-token create --role task", "--role %s is not one of core, task, master", c.String("role"))
 	case c.Duration("ttl") < time.Second:
 		return usagef("millrace join-token create --ttl 24h", "--ttl %s is less than a second", c.Duration("ttl"))
 	case c.Int("uses") < 0:
@@ -52,7 +52,11 @@ func tokenCreate(c *call) error {
 		if len(servers) == 0 {
 			servers = conn.context.Servers
 		}
-		fmt.Fprintf(c.env.Stderr, "on the new machine: millrace worker --dir DIR --join %s --token @FILE   (FILE holds the token; - reads it from standard input)\n", servers[0])
+		what := "worker"
+		if role == "master" {
+			what = "master run"
+		}
+		fmt.Fprintf(c.env.Stderr, "on the new machine: millrace "+what+" --dir DIR --join %s --token @FILE   (FILE holds the token; - reads it from standard input)\n", servers[0])
 	}
 	return c.print(v, func(w io.Writer) { fmt.Fprintln(w, v.Token) })
 }

@@ -10,9 +10,9 @@ import (
 	"connectrpc.com/connect"
 
 	"millrace/pkg/client"
+	"millrace/pkg/joining"
 	"millrace/pkg/nodedir"
 	"millrace/pkg/security"
-	"millrace/worker"
 )
 
 // roleFault turns the error that ended a role, or kept it from starting, into what people can
@@ -26,10 +26,14 @@ func (c *call) roleFault(command, dir string, err error) error {
 	with := func(code int, next string, args ...any) error {
 		return &fault{lines: lines, next: fmt.Sprintf(next, args...), code: code}
 	}
+	create := "millrace join-token create --role core (or task)"
+	if strings.HasPrefix(command, "millrace master") {
+		create = "millrace join-token create --role master"
+	}
 	switch {
-	case errors.Is(err, worker.ErrNotJoined):
-		return with(exitUsage, "on a machine with a context: millrace join-token create --role core (or task); it prints the command for here, with --join and --token")
-	case errors.Is(err, worker.ErrOtherNode):
+	case errors.Is(err, joining.ErrNotJoined):
+		return with(exitUsage, "on a machine with a context: %s; it prints the command for here, with --join and --token", create)
+	case errors.Is(err, joining.ErrOtherNode):
 		return with(exitUsage, "name another folder: %s --dir DIR", command)
 	case errors.Is(err, nodedir.ErrInUse):
 		return with(exitUsage, "end the process that uses it, or name another folder: %s --dir DIR", command)
@@ -47,11 +51,11 @@ func (c *call) roleFault(command, dir string, err error) error {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), notMade(err):
 		return with(exitUsage, "name a folder that this user can write to: %s --dir DIR", command)
 	case errors.Is(err, security.ErrMalformedToken):
-		return with(exitUsage, "copy the token whole, or make one: millrace join-token create --role core (or task)")
+		return with(exitUsage, "copy the token whole, or make one: %s", create)
 	case errors.Is(err, security.ErrUntrusted):
 		return with(exitUnreachable, "check that --join is the site that the token is of: millrace join-token create prints both")
 	case connect.CodeOf(err) == connect.CodeUnauthenticated, connect.CodeOf(err) == connect.CodePermissionDenied:
-		return with(exitUnreachable, "the token may have expired or been used up; make another: millrace join-token create --role core (or task)")
+		return with(exitUnreachable, "the token may have expired or been used up; make another: %s", create)
 	}
 	if p := client.Problems(err); p.GetNext() == "" && p.GetExitCode() == 0 && storeCode(err) == 0 {
 		return with(exitFailed, "what it logged above may say more; %s --help", command)

@@ -26,14 +26,19 @@ import (
 )
 
 func (a *app) masterCommand() *cli.Command {
-	return group("master", "run a master", "millrace master run --dir /var/lib/millrace --s3 http://minio:9000", nil,
-		a.leaf(spec{name: "run", usage: "run a master in the foreground; the first start makes the site", example: "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… millrace master run --dir /var/lib/millrace --listen :7400 --advertise 10.0.0.1 --s3 http://minio:9000",
+	return group("master", "run a master; the set of masters", "millrace master list", nil,
+		a.leaf(spec{name: "list", aliases: []string{"ls"}, usage: "the site's masters: who leads, who votes, who is up", example: "millrace master list", do: masterList}),
+		a.leaf(spec{name: "add", usage: "let a master back into the set that was taken out of it", args: "ID", min: 1, max: 1, example: "millrace master add master-2", do: masterAdd}),
+		a.leaf(spec{name: "remove", aliases: []string{"rm"}, usage: "take a master out of the set: it has no vote and no part of the log any more", args: "ID", min: 1, max: 1, example: "millrace master remove master-2", do: masterRemove}),
+		a.leaf(spec{name: "run", usage: "run a master in the foreground; the first start makes the site, or joins one with --join and --token", example: "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… millrace master run --dir /var/lib/millrace --listen :7400 --advertise 10.0.0.1 --s3 http://minio:9000",
 			flags: []cli.Flag{
 				dirFlag(),
 				&cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` to serve at", Value: ":7400"},
 				&cli.StringFlag{Name: "advertise", Usage: "`HOST[:PORT]` by which others reach it"},
 				&cli.StringFlag{Name: "raft-listen", Usage: "`HOST:PORT` for masters among themselves", Value: ":7401"},
 				&cli.StringFlag{Name: "gossip-listen", Usage: "`HOST:PORT` for gossip, UDP and TCP", Value: ":7402"},
+				&cli.StringSliceFlag{Name: "join", Usage: "`URL` of a master of the site to join, at the first start (repeatable)"},
+				&cli.StringFlag{Name: "token", Usage: "join `TOKEN` for a master, at the first start; - reads it from standard input, @FILE from a file"},
 				&cli.StringFlag{Name: "name", Usage: "`NAME` of the node, at its first start; default: the host's"},
 				&cli.StringFlag{Name: "system", Usage: "`URL` of the site's own prefix in the object store, at its first start; default s3://millrace-system/"},
 			}, do: masterRun}))
@@ -131,9 +136,13 @@ func masterRun(c *call) error {
 	if err != nil {
 		return err
 	}
+	token, err := c.secret("token")
+	if err != nil {
+		return err
+	}
 	return c.role("master", func(ctx context.Context, dir string, log *zap.Logger) error {
 		conf := master.Config{Dir: dir, Listen: c.String("listen"), Advertise: c.String("advertise"), RaftListen: c.String("raft-listen"),
-			GossipListen: c.String("gossip-listen"), SystemPrefix: c.String("system"), Name: c.String("name"), Version: Version, Log: log}
+			GossipListen: c.String("gossip-listen"), SystemPrefix: c.String("system"), Join: c.StringSlice("join"), Token: token, Name: c.String("name"), Version: Version, Log: log}
 		if source.S3.Endpoint != "" {
 			conf.Store = apiStore(source.S3)
 		}

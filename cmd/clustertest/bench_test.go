@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +97,58 @@ func BenchmarkWordcount(b *testing.B) {
 	for _, n := range c.jsonList("node", "list") {
 		b.ReportMetric(peakMemory(b, int(n.num("pid"))), strings.ToLower(n.str("role"))+"-peak-MB")
 	}
+}
+
+// BenchmarkLeaderKill is the time from a SIGKILL of the leader, with a queue of short tasks, to the start of the
+// first task that the next leader has scheduled. Attempts' names carry the term of their leader.
+func BenchmarkLeaderKill(b *testing.B) {
+	c := startCluster(b, "--masters", "3", "--core", "1", "--task", "1", "--slots", "1")
+	newCorpus(1, 1<<20).put(b, c, "data")
+	var took []time.Duration
+	for i := range 20 {
+		voters(c, 3)
+		id := c.submit("--mapper", "cat; sleep 0.1", "--reducer", "cat", "--input", "s3://data/in", "--split-size", "2KiB", "--output", fmt.Sprintf("s3://data/kill/%d", i))
+		c.waitJobUntil(id, "maps run", func(o object) bool { return o.num("maps", "completed") > 2 })
+		old := highestTerm(c, id, time.Time{})
+		struck := time.Now()
+		c.kill(leader(c))
+		for {
+			if t := highestTerm(c, id, struck); t.term > old.term {
+				took = append(took, t.at.Sub(struck))
+				break
+			}
+			require.Less(b, time.Since(struck), patience)
+			time.Sleep(50 * time.Millisecond)
+		}
+		c.mr("job", "cancel", id)
+		c.waitJob(id)
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(took).Seconds(), "median-s")
+	b.ReportMetric(took[0].Seconds(), "least-s")
+	b.ReportMetric(took[len(took)-1].Seconds(), "most-s")
+}
+
+type started struct {
+	term int
+	at   time.Time
+}
+
+// highestTerm is the first attempt of the latest leader, of those that began after a time.
+func highestTerm(c *cluster, id string, after time.Time) (s started) {
+	for _, task := range c.jsonList("job", "tasks", id) {
+		attempts, _ := task["attempts"].([]any)
+		for _, a := range attempts {
+			o := object(a.(map[string]any))
+			name := strings.Split(o.str("id"), "-") // s-JOB-m-INDEX-TERM-N
+			term, _ := strconv.Atoi(name[len(name)-2])
+			at, _ := time.Parse(time.RFC3339Nano, o.str("startedAt"))
+			if at.After(after) && (term > s.term || term == s.term && at.Before(s.at)) {
+				s = started{term, at}
+			}
+		}
+	}
+	return s
 }
 
 func benchText(b *testing.B) []byte {

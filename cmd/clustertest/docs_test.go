@@ -194,6 +194,13 @@ func (r *reader) run(c command) {
 			now, _ := r.do("millrace node list --json | grep -c '\"RUNNING\"'")
 			return now > before, now
 		})
+	case strings.HasPrefix(text, "millrace master run"):
+		before, _ := r.do("millrace master list --json | grep -c VOTER")
+		r.keep(text, "")
+		waitFor(r.t, "one master more votes", func() (bool, string) {
+			now, _ := r.do("millrace master list --json | grep -c VOTER")
+			return now > before, now
+		})
 	default:
 		out, code := r.do(text)
 		require.Equal(r.t, c.exits, code, "%s\n%s", c, out)

@@ -123,6 +123,8 @@ func (s *Server) authorise(path string, c call) error {
 		allowed = c.caller.Role == security.RoleUser || c.caller.Role == security.RoleMaster
 	case apiconnect.WorkerServiceName:
 		allowed = c.caller.Role == security.RoleWorker
+	case apiconnect.MasterServiceName:
+		allowed = c.caller.Role == security.RoleMaster
 	default:
 		return deny(connect.CodeNotFound, "no such path")
 	}

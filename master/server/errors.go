@@ -65,6 +65,7 @@ const (
 // which clients would repeat the call to a master in vain.
 var rules = []rule{
 	{ErrNotLeader, connect.CodeUnavailable, client.ExitUnreachable, "it is safe to repeat the command"},
+	{ErrUnsettled, connect.CodeFailedPrecondition, client.ExitFailed, "millrace master list"},
 	{state.ErrToken, connect.CodeUnauthenticated, client.ExitUnreachable, "make a new one: millrace join-token create"},
 	{security.ErrMalformedToken, connect.CodeInvalidArgument, client.ExitUsage, "copy the whole token, or make a new one: millrace join-token create"},
 	{security.ErrIdentity, connect.CodeInvalidArgument, client.ExitUsage, ""},

@@ -140,11 +140,29 @@ type oneStore struct{ store objectstore.Store }
 
 func (o oneStore) Open(*api.ObjectStore) (objectstore.Store, error) { return o.store, nil }
 
-type fakeCluster struct{ leader string }
+type fakeCluster struct {
+	leader                        string
+	announced, admitted, expelled []string
+}
 
 func (f *fakeCluster) Leader() string        { return f.leader }
 func (f *fakeCluster) Alive(string) bool     { return false }
 func (f *fakeCluster) GossipPeers() []string { return []string{"127.0.0.1:1"} }
+
+func (f *fakeCluster) Member(string) string                { return MemberVoter }
+func (f *fakeCluster) LastHeard(string) (time.Time, int64) { return time.Time{}, 0 }
+func (f *fakeCluster) Announced(_ context.Context, id string, _ *api.AnnounceRequest) (bool, error) {
+	f.announced = append(f.announced, id)
+	return true, nil
+}
+func (f *fakeCluster) Admit(_ context.Context, id string) error {
+	f.admitted = append(f.admitted, id)
+	return nil
+}
+func (f *fakeCluster) Expel(_ context.Context, id string) error {
+	f.expelled = append(f.expelled, id)
+	return nil
+}
 
 // world is a whole server on loopback, with everything beside it in memory.
 type world struct {

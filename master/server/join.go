@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +57,11 @@ func (s *joinService) Join(ctx context.Context, req *connect.Request[api.JoinReq
 		return nil, err
 	}
 	now := s.cfg.Now()
-	cert, serial, err := ca.Sign(m.CsrDer, security.Identity{Site: site.ID, Role: security.RoleWorker, ID: m.NodeId}, nil, now, security.CertLifetime)
+	role := security.RoleWorker
+	if m.AsMaster {
+		role = security.RoleMaster
+	}
+	cert, serial, err := ca.Sign(m.CsrDer, security.Identity{Site: site.ID, Role: role, ID: m.NodeId}, nil, now, security.CertLifetime)
 	if err != nil {
 		return nil, usage("", err.Error())
 	}
@@ -68,6 +73,9 @@ func (s *joinService) Join(ctx context.Context, req *connect.Request[api.JoinReq
 	resp := &api.JoinResponse{
 		CertificatePem: cert, CaPem: ca.CertPEM(), Cluster: node.Cluster, Role: node.Role, Site: site.ID,
 		GossipKey: gossip, GossipPeers: s.cfg.Cluster.GossipPeers(),
+	}
+	if m.AsMaster {
+		resp.SealKey = s.cfg.Seal[:]
 	}
 	for _, n := range v.Nodes("") {
 		if n.Role == state.RoleMaster && n.State == state.NodeAdmitted && n.Address != "" {
@@ -84,7 +92,7 @@ func (s *joinService) admission(v *state.View, c call, m *api.JoinRequest) (stat
 		return nil, deny(connect.CodePermissionDenied, "node "+m.NodeId+" was removed from the site")
 	}
 	if c.known && c.caller.Role == security.RoleWorker && c.caller.ID == m.NodeId && m.Token == "" {
-		if !known || old.Role == state.RoleMaster {
+		if !known || old.Role == state.RoleMaster || m.AsMaster {
 			return nil, deny(connect.CodePermissionDenied, "node "+m.NodeId+" is not admitted: join with a token")
 		}
 		again := *old
@@ -99,12 +107,22 @@ func (s *joinService) admission(v *state.View, c call, m *api.JoinRequest) (stat
 	if record == nil {
 		return nil, fmt.Errorf("%w: it is not known here", state.ErrToken)
 	}
+	if m.AsMaster != (record.Role == state.RoleMaster) {
+		return nil, usage(joinAs[record.Role], fmt.Sprintf("the token is for the role %s", strings.ToLower(record.Role)))
+	}
 	if known && !security.SameKey(old.Serial, m.CsrDer) {
 		return nil, fmt.Errorf("%w: node id %s belongs to another node", state.ErrToken, m.NodeId)
 	}
 	return state.AdmitNode{Token: record.ID, Node: state.Node{
 		ID: m.NodeId, Name: m.Name, Version: m.Version, Cluster: record.Cluster, Role: record.Role,
 	}}, nil
+}
+
+// joinAs is what uses a token for a role.
+var joinAs = map[string]string{
+	state.RoleMaster: "millrace master run --dir DIR --join URL --token TOKEN",
+	state.RoleCore:   "millrace worker --dir DIR --join URL --token TOKEN",
+	state.RoleTask:   "millrace worker --dir DIR --join URL --token TOKEN",
 }
 
 // findToken compares secrets in constant time.

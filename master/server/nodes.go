@@ -66,16 +66,32 @@ func nodeView(n *state.Node) *api.Node {
 
 func (s *Server) masterView(n *state.Node) *api.Node {
 	v := nodeView(n)
+	v.Member = s.cfg.Cluster.Member(n.ID)
 	if n.ID == s.cfg.NodeID { // only the leader is asked
 		v.State, v.Leader, v.Pid, v.LastSeenAt = nodeRunning, true, int64(os.Getpid()), stamp(s.cfg.Now())
 		return v
 	}
-	v.State = nodeRunning
+	at, pid := s.cfg.Cluster.LastHeard(n.ID)
+	v.State, v.LastSeenAt, v.Pid = nodeRunning, stamp(at), pid
 	if !s.cfg.Cluster.Alive(n.ID) {
 		v.State, v.Reason = nodeLost, "gossip does not reach it"
 	}
+	switch {
+	case v.State == nodeLost:
+	case n.Spare:
+		v.Reason = "it was taken out of the set of masters: millrace master add " + n.ID + " takes it back"
+	case v.Member != MemberVoter:
+		v.Reason = "it has no vote yet: it is being given the log"
+	}
 	return v
 }
+
+// What a master may be in the set.
+const (
+	MemberVoter   = "VOTER"
+	MemberLearner = "LEARNER"
+	MemberNone    = "NONE"
+)
 
 func workerView(n *state.Node, sess session.Node, up bool, l *Leader) *api.Node {
 	v := nodeView(n)
@@ -129,6 +145,9 @@ func (s *Server) clusterView(v *state.View, l *Leader, c *state.Cluster) *api.Cl
 		if n.Role == state.RoleMaster {
 			out.Masters = append(out.Masters, n)
 		}
+		if !up && n.Role == state.RoleMaster && n.Member == MemberNone {
+			continue // it was taken out
+		}
 		if !up {
 			out.Problems = append(out.Problems, fmt.Sprintf("%s node %s (%s) is lost: %s", n.Role, n.Id, n.Name, n.Reason))
 			continue
@@ -140,6 +159,7 @@ func (s *Server) clusterView(v *state.View, l *Leader, c *state.Cluster) *api.Cl
 			cores++
 		}
 	}
+	out.Problems = append(out.Problems, mastersProblems(out.Masters)...)
 	for _, g := range c.Groups {
 		out.Groups = append(out.Groups, &api.InstanceGroup{Id: g.ID, Role: g.Role, Target: int64(g.Target), Running: running[g.ID]})
 	}
@@ -159,4 +179,25 @@ func (s *Server) clusterView(v *state.View, l *Leader, c *state.Cluster) *api.Cl
 		out.State = clusterWaiting
 	}
 	return out
+}
+
+// mastersProblems says what is wrong with the set of masters as a whole.
+func mastersProblems(masters []*api.Node) (list []string) {
+	voters, up := 0, 0
+	for _, m := range masters {
+		if m.Member == MemberVoter {
+			voters++
+			if m.State == nodeRunning {
+				up++
+			}
+		}
+	}
+	need := voters/2 + 1
+	if up < voters && up == need {
+		list = append(list, fmt.Sprintf("%d of %d masters that vote are up: with one less nothing goes on", up, voters))
+	}
+	if voters%2 == 0 && voters > 0 {
+		list = append(list, fmt.Sprintf("%d masters vote, which survive no more losses than %d would: let one more join (millrace join-token create --role master), or remove one", voters, voters-1))
+	}
+	return list
 }

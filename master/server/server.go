@@ -26,6 +26,9 @@ import (
 // no majority. A Log's errors wrap it: callers repeat.
 var ErrNotLeader = errors.New("this master is not the leader")
 
+// ErrUnsettled says why the set of masters cannot be changed so, or is not yet.
+var ErrUnsettled = errors.New("the set of masters")
+
 // Admin is the user who sees the site's secrets.
 const Admin = "admin"
 
@@ -70,7 +73,7 @@ type Stores interface {
 	Open(s *api.ObjectStore) (objectstore.Store, error)
 }
 
-// Cluster is what a master knows of the other masters.
+// Cluster is what a master knows of the other masters; the leader changes their set.
 type Cluster interface {
 	// Leader is the leader's API address, https://host:port; "" while there is none.
 	Leader() string
@@ -78,6 +81,16 @@ type Cluster interface {
 	Alive(nodeID string) bool
 	// GossipPeers are addresses for a new node to find others by.
 	GossipPeers() []string
+	// Member is VOTER, LEARNER or NONE.
+	Member(nodeID string) string
+	// LastHeard is when a master announced itself to this one, and its process id; zero if it has not.
+	LastHeard(nodeID string) (at time.Time, pid int64)
+	// Announced brings the set up to date about a master that is alive, and says whether nothing is left to do.
+	Announced(ctx context.Context, nodeID string, a *api.AnnounceRequest) (settled bool, err error)
+	// Admit lets a master into the set that was taken out of it: once it announces itself.
+	Admit(ctx context.Context, nodeID string) error
+	// Expel takes a master out of the set. The leader itself gives up its leadership first: ErrNotLeader.
+	Expel(ctx context.Context, nodeID string) error
 }
 
 // Config sets up a Server.
@@ -144,11 +157,15 @@ func New(c Config) (*Server, error) {
 	s.mux.Handle(apiconnect.NewMillraceServiceHandler(&millraceService{Server: s}, options))
 	s.mux.Handle(apiconnect.NewJoinServiceHandler(&joinService{Server: s}, options))
 	s.mux.Handle(apiconnect.NewWorkerServiceHandler(&workerService{Server: s}, options))
+	s.mux.Handle(apiconnect.NewMasterServiceHandler(&masterService{Server: s}, options))
 	return s, nil
 }
 
 // Lead makes this master answer as the leader; nil ends that.
 func (s *Server) Lead(l *Leader) { s.lead.Store(l) }
+
+// Leads says whether this master answers as the leader.
+func (s *Server) Leads() bool { return s.lead.Load() != nil }
 
 // Close ends streams that wait for something, so that the HTTP server can shut down, and drops idle connections.
 func (s *Server) Close() error {

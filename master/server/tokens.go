@@ -48,8 +48,8 @@ func (s *millraceService) CreateJoinToken(ctx context.Context, req *connect.Requ
 func (s *Server) tokenRecord(v *state.View, m *api.CreateJoinTokenRequest) (*state.Token, error) {
 	var mistakes []string
 	role := strings.ToUpper(m.Role)
-	if role != state.RoleCore && role != state.RoleTask {
-		mistakes = append(mistakes, fmt.Sprintf("a join token is for the role core or task, not %q", m.Role))
+	if role != state.RoleCore && role != state.RoleTask && role != state.RoleMaster {
+		mistakes = append(mistakes, fmt.Sprintf("a join token is for the role core, task or master, not %q", m.Role))
 	}
 	life := time.Duration(m.TtlMs) * time.Millisecond
 	if m.TtlMs == 0 {
@@ -65,14 +65,19 @@ func (s *Server) tokenRecord(v *state.View, m *api.CreateJoinTokenRequest) (*sta
 	if m.Uses < 0 {
 		mistakes = append(mistakes, fmt.Sprintf("a join token cannot have %d uses", m.Uses))
 	}
-	c, ok := v.Cluster(m.Cluster)
-	if !ok {
-		mistakes = append(mistakes, "no such cluster: "+m.Cluster)
+	in := ""
+	if role != state.RoleMaster { // masters are the site's
+		c, ok := v.Cluster(m.Cluster)
+		if !ok {
+			mistakes = append(mistakes, "no such cluster: "+m.Cluster)
+		} else {
+			in = c.ID
+		}
 	}
 	if len(mistakes) > 0 {
 		return nil, usage("millrace join-token create --help", mistakes...)
 	}
-	return &state.Token{Role: role, Cluster: c.ID, ExpiresAt: s.cfg.Now().Add(life).UTC(), UsesLeft: uses}, nil
+	return &state.Token{Role: role, Cluster: in, ExpiresAt: s.cfg.Now().Add(life).UTC(), UsesLeft: uses}, nil
 }
 
 func (s *millraceService) ListJoinTokens(ctx context.Context, _ *connect.Request[api.ListJoinTokensRequest]) (*connect.Response[api.ListJoinTokensResponse], error) {

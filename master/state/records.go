@@ -86,6 +86,9 @@ type Node struct {
 	Address  string    `json:"address"` // https://host:port of masters; a worker's comes with its session
 	Serial   string    `json:"serial"`  // of its certificate
 	JoinedAt time.Time `json:"joinedAt"`
+
+	Raft  string `json:"raft,omitempty"`  // of masters: host:port of the log's traffic
+	Spare bool   `json:"spare,omitempty"` // of masters: it was taken out of the set and is to stay out
 }
 
 // Token is a join token; only the hash of its secret is kept.

@@ -2183,6 +2183,7 @@ type Node struct {
 	JoinedAt      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=joined_at,json=joinedAt,proto3" json:"joined_at,omitempty"`
 	LastSeenAt    *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`
 	Leader        bool                   `protobuf:"varint,18,opt,name=leader,proto3" json:"leader,omitempty"`
+	Member        string                 `protobuf:"bytes,19,opt,name=member,proto3" json:"member,omitempty"` // of a master: VOTER, LEARNER (it gets the log and has no vote yet), NONE
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2341,6 +2342,13 @@ func (x *Node) GetLeader() bool {
 		return x.Leader
 	}
 	return false
+}
+
+func (x *Node) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
 }
 
 type GetClusterRequest struct {
@@ -2963,6 +2971,94 @@ func (*RevokeJoinTokenResponse) Descriptor() ([]byte, []int) {
 	return file_user_proto_rawDescGZIP(), []int{38}
 }
 
+type AddMasterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // or the node's name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddMasterRequest) Reset() {
+	*x = AddMasterRequest{}
+	mi := &file_user_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddMasterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddMasterRequest) ProtoMessage() {}
+
+func (x *AddMasterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddMasterRequest.ProtoReflect.Descriptor instead.
+func (*AddMasterRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AddMasterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RemoveMasterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // or the node's name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveMasterRequest) Reset() {
+	*x = RemoveMasterRequest{}
+	mi := &file_user_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveMasterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveMasterRequest) ProtoMessage() {}
+
+func (x *RemoveMasterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveMasterRequest.ProtoReflect.Descriptor instead.
+func (*RemoveMasterRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RemoveMasterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 var File_user_proto protoreflect.FileDescriptor
 
 const file_user_proto_rawDesc = "" +
@@ -3162,7 +3258,7 @@ const file_user_proto_rawDesc = "" +
 	"\x10ListNodesRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"<\n" +
 	"\x11ListNodesResponse\x12'\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x11.millrace.v1.NodeR\x05nodes\"\x8b\x04\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x11.millrace.v1.NodeR\x05nodes\"\xa3\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3184,7 +3280,8 @@ const file_user_proto_rawDesc = "" +
 	"\tjoined_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bjoinedAt\x12<\n" +
 	"\flast_seen_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastSeenAt\x12\x16\n" +
-	"\x06leader\x18\x12 \x01(\bR\x06leader\"-\n" +
+	"\x06leader\x18\x12 \x01(\bR\x06leader\x12\x16\n" +
+	"\x06member\x18\x13 \x01(\tR\x06member\"-\n" +
 	"\x11GetClusterRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"\x15\n" +
 	"\x13ListClustersRequest\"H\n" +
@@ -3227,7 +3324,12 @@ const file_user_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x16.millrace.v1.JoinTokenR\x06tokens\"(\n" +
 	"\x16RevokeJoinTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x19\n" +
-	"\x17RevokeJoinTokenResponse2\xf4\t\n" +
+	"\x17RevokeJoinTokenResponse\"\"\n" +
+	"\x10AddMasterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"%\n" +
+	"\x13RemoveMasterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id2\xf8\n" +
+	"\n" +
 	"\x0fMillraceService\x129\n" +
 	"\aGetSite\x12\x1b.millrace.v1.GetSiteRequest\x1a\x11.millrace.v1.Site\x12S\n" +
 	"\fMissingFiles\x12 .millrace.v1.MissingFilesRequest\x1a!.millrace.v1.MissingFilesResponse\x12O\n" +
@@ -3248,7 +3350,9 @@ const file_user_proto_rawDesc = "" +
 	"\fListClusters\x12 .millrace.v1.ListClustersRequest\x1a!.millrace.v1.ListClustersResponse\x12N\n" +
 	"\x0fCreateJoinToken\x12#.millrace.v1.CreateJoinTokenRequest\x1a\x16.millrace.v1.JoinToken\x12Y\n" +
 	"\x0eListJoinTokens\x12\".millrace.v1.ListJoinTokensRequest\x1a#.millrace.v1.ListJoinTokensResponse\x12\\\n" +
-	"\x0fRevokeJoinToken\x12#.millrace.v1.RevokeJoinTokenRequest\x1a$.millrace.v1.RevokeJoinTokenResponseB\x16Z\x14millrace/pkg/api;apib\x06proto3"
+	"\x0fRevokeJoinToken\x12#.millrace.v1.RevokeJoinTokenRequest\x1a$.millrace.v1.RevokeJoinTokenResponse\x12=\n" +
+	"\tAddMaster\x12\x1d.millrace.v1.AddMasterRequest\x1a\x11.millrace.v1.Node\x12C\n" +
+	"\fRemoveMaster\x12 .millrace.v1.RemoveMasterRequest\x1a\x11.millrace.v1.NodeB\x16Z\x14millrace/pkg/api;apib\x06proto3"
 
 var (
 	file_user_proto_rawDescOnce sync.Once
@@ -3262,7 +3366,7 @@ func file_user_proto_rawDescGZIP() []byte {
 	return file_user_proto_rawDescData
 }
 
-var file_user_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_user_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_user_proto_goTypes = []any{
 	(*Problems)(nil),                // 0: millrace.v1.Problems
 	(*GetSiteRequest)(nil),          // 1: millrace.v1.GetSiteRequest
@@ -3303,43 +3407,45 @@ var file_user_proto_goTypes = []any{
 	(*ListJoinTokensResponse)(nil),  // 36: millrace.v1.ListJoinTokensResponse
 	(*RevokeJoinTokenRequest)(nil),  // 37: millrace.v1.RevokeJoinTokenRequest
 	(*RevokeJoinTokenResponse)(nil), // 38: millrace.v1.RevokeJoinTokenResponse
-	(*ObjectStore)(nil),             // 39: millrace.v1.ObjectStore
-	(*Program)(nil),                 // 40: millrace.v1.Program
-	(*timestamppb.Timestamp)(nil),   // 41: google.protobuf.Timestamp
-	(*Counter)(nil),                 // 42: millrace.v1.Counter
+	(*AddMasterRequest)(nil),        // 39: millrace.v1.AddMasterRequest
+	(*RemoveMasterRequest)(nil),     // 40: millrace.v1.RemoveMasterRequest
+	(*ObjectStore)(nil),             // 41: millrace.v1.ObjectStore
+	(*Program)(nil),                 // 42: millrace.v1.Program
+	(*timestamppb.Timestamp)(nil),   // 43: google.protobuf.Timestamp
+	(*Counter)(nil),                 // 44: millrace.v1.Counter
 }
 var file_user_proto_depIdxs = []int32{
-	39, // 0: millrace.v1.Site.store:type_name -> millrace.v1.ObjectStore
-	40, // 1: millrace.v1.JobSpec.program:type_name -> millrace.v1.Program
-	39, // 2: millrace.v1.JobSpec.store:type_name -> millrace.v1.ObjectStore
+	41, // 0: millrace.v1.Site.store:type_name -> millrace.v1.ObjectStore
+	42, // 1: millrace.v1.JobSpec.program:type_name -> millrace.v1.Program
+	41, // 2: millrace.v1.JobSpec.store:type_name -> millrace.v1.ObjectStore
 	7,  // 3: millrace.v1.SubmitJobRequest.spec:type_name -> millrace.v1.JobSpec
 	15, // 4: millrace.v1.ListJobsResponse.jobs:type_name -> millrace.v1.Job
-	41, // 5: millrace.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
-	41, // 6: millrace.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	41, // 7: millrace.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	43, // 5: millrace.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
+	43, // 6: millrace.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	43, // 7: millrace.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	13, // 8: millrace.v1.Job.maps:type_name -> millrace.v1.TaskCounts
 	13, // 9: millrace.v1.Job.reduces:type_name -> millrace.v1.TaskCounts
 	14, // 10: millrace.v1.Job.failure:type_name -> millrace.v1.JobFailure
-	42, // 11: millrace.v1.Job.counters:type_name -> millrace.v1.Counter
-	41, // 12: millrace.v1.Job.maps_ended_at:type_name -> google.protobuf.Timestamp
-	41, // 13: millrace.v1.Job.reduces_ended_at:type_name -> google.protobuf.Timestamp
-	41, // 14: millrace.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
+	44, // 11: millrace.v1.Job.counters:type_name -> millrace.v1.Counter
+	43, // 12: millrace.v1.Job.maps_ended_at:type_name -> google.protobuf.Timestamp
+	43, // 13: millrace.v1.Job.reduces_ended_at:type_name -> google.protobuf.Timestamp
+	43, // 14: millrace.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
 	16, // 15: millrace.v1.Job.plan:type_name -> millrace.v1.JobPlan
 	17, // 16: millrace.v1.JobPlan.largest_unsplittable:type_name -> millrace.v1.PlanObject
 	15, // 17: millrace.v1.JobExplanation.job:type_name -> millrace.v1.Job
 	14, // 18: millrace.v1.JobExplanation.failure:type_name -> millrace.v1.JobFailure
 	21, // 19: millrace.v1.ListTasksResponse.tasks:type_name -> millrace.v1.Task
 	22, // 20: millrace.v1.Task.attempts:type_name -> millrace.v1.Attempt
-	41, // 21: millrace.v1.Attempt.started_at:type_name -> google.protobuf.Timestamp
-	41, // 22: millrace.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
+	43, // 21: millrace.v1.Attempt.started_at:type_name -> google.protobuf.Timestamp
+	43, // 22: millrace.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
 	27, // 23: millrace.v1.ListNodesResponse.nodes:type_name -> millrace.v1.Node
-	41, // 24: millrace.v1.Node.joined_at:type_name -> google.protobuf.Timestamp
-	41, // 25: millrace.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
+	43, // 24: millrace.v1.Node.joined_at:type_name -> google.protobuf.Timestamp
+	43, // 25: millrace.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
 	32, // 26: millrace.v1.ListClustersResponse.clusters:type_name -> millrace.v1.Cluster
 	27, // 27: millrace.v1.Cluster.masters:type_name -> millrace.v1.Node
 	31, // 28: millrace.v1.Cluster.groups:type_name -> millrace.v1.InstanceGroup
-	41, // 29: millrace.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
-	41, // 30: millrace.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
+	43, // 29: millrace.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	43, // 30: millrace.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
 	34, // 31: millrace.v1.ListJoinTokensResponse.tokens:type_name -> millrace.v1.JoinToken
 	1,  // 32: millrace.v1.MillraceService.GetSite:input_type -> millrace.v1.GetSiteRequest
 	3,  // 33: millrace.v1.MillraceService.MissingFiles:input_type -> millrace.v1.MissingFilesRequest
@@ -3358,25 +3464,29 @@ var file_user_proto_depIdxs = []int32{
 	33, // 46: millrace.v1.MillraceService.CreateJoinToken:input_type -> millrace.v1.CreateJoinTokenRequest
 	35, // 47: millrace.v1.MillraceService.ListJoinTokens:input_type -> millrace.v1.ListJoinTokensRequest
 	37, // 48: millrace.v1.MillraceService.RevokeJoinToken:input_type -> millrace.v1.RevokeJoinTokenRequest
-	2,  // 49: millrace.v1.MillraceService.GetSite:output_type -> millrace.v1.Site
-	4,  // 50: millrace.v1.MillraceService.MissingFiles:output_type -> millrace.v1.MissingFilesResponse
-	6,  // 51: millrace.v1.MillraceService.UploadFile:output_type -> millrace.v1.UploadFileResponse
-	15, // 52: millrace.v1.MillraceService.SubmitJob:output_type -> millrace.v1.Job
-	15, // 53: millrace.v1.MillraceService.GetJob:output_type -> millrace.v1.Job
-	18, // 54: millrace.v1.MillraceService.ExplainJob:output_type -> millrace.v1.JobExplanation
-	11, // 55: millrace.v1.MillraceService.ListJobs:output_type -> millrace.v1.ListJobsResponse
-	15, // 56: millrace.v1.MillraceService.WatchJob:output_type -> millrace.v1.Job
-	15, // 57: millrace.v1.MillraceService.CancelJob:output_type -> millrace.v1.Job
-	20, // 58: millrace.v1.MillraceService.ListTasks:output_type -> millrace.v1.ListTasksResponse
-	24, // 59: millrace.v1.MillraceService.JobLogs:output_type -> millrace.v1.JobLogsResponse
-	26, // 60: millrace.v1.MillraceService.ListNodes:output_type -> millrace.v1.ListNodesResponse
-	32, // 61: millrace.v1.MillraceService.GetCluster:output_type -> millrace.v1.Cluster
-	30, // 62: millrace.v1.MillraceService.ListClusters:output_type -> millrace.v1.ListClustersResponse
-	34, // 63: millrace.v1.MillraceService.CreateJoinToken:output_type -> millrace.v1.JoinToken
-	36, // 64: millrace.v1.MillraceService.ListJoinTokens:output_type -> millrace.v1.ListJoinTokensResponse
-	38, // 65: millrace.v1.MillraceService.RevokeJoinToken:output_type -> millrace.v1.RevokeJoinTokenResponse
-	49, // [49:66] is the sub-list for method output_type
-	32, // [32:49] is the sub-list for method input_type
+	39, // 49: millrace.v1.MillraceService.AddMaster:input_type -> millrace.v1.AddMasterRequest
+	40, // 50: millrace.v1.MillraceService.RemoveMaster:input_type -> millrace.v1.RemoveMasterRequest
+	2,  // 51: millrace.v1.MillraceService.GetSite:output_type -> millrace.v1.Site
+	4,  // 52: millrace.v1.MillraceService.MissingFiles:output_type -> millrace.v1.MissingFilesResponse
+	6,  // 53: millrace.v1.MillraceService.UploadFile:output_type -> millrace.v1.UploadFileResponse
+	15, // 54: millrace.v1.MillraceService.SubmitJob:output_type -> millrace.v1.Job
+	15, // 55: millrace.v1.MillraceService.GetJob:output_type -> millrace.v1.Job
+	18, // 56: millrace.v1.MillraceService.ExplainJob:output_type -> millrace.v1.JobExplanation
+	11, // 57: millrace.v1.MillraceService.ListJobs:output_type -> millrace.v1.ListJobsResponse
+	15, // 58: millrace.v1.MillraceService.WatchJob:output_type -> millrace.v1.Job
+	15, // 59: millrace.v1.MillraceService.CancelJob:output_type -> millrace.v1.Job
+	20, // 60: millrace.v1.MillraceService.ListTasks:output_type -> millrace.v1.ListTasksResponse
+	24, // 61: millrace.v1.MillraceService.JobLogs:output_type -> millrace.v1.JobLogsResponse
+	26, // 62: millrace.v1.MillraceService.ListNodes:output_type -> millrace.v1.ListNodesResponse
+	32, // 63: millrace.v1.MillraceService.GetCluster:output_type -> millrace.v1.Cluster
+	30, // 64: millrace.v1.MillraceService.ListClusters:output_type -> millrace.v1.ListClustersResponse
+	34, // 65: millrace.v1.MillraceService.CreateJoinToken:output_type -> millrace.v1.JoinToken
+	36, // 66: millrace.v1.MillraceService.ListJoinTokens:output_type -> millrace.v1.ListJoinTokensResponse
+	38, // 67: millrace.v1.MillraceService.RevokeJoinToken:output_type -> millrace.v1.RevokeJoinTokenResponse
+	27, // 68: millrace.v1.MillraceService.AddMaster:output_type -> millrace.v1.Node
+	27, // 69: millrace.v1.MillraceService.RemoveMaster:output_type -> millrace.v1.Node
+	51, // [51:70] is the sub-list for method output_type
+	32, // [32:51] is the sub-list for method input_type
 	32, // [32:32] is the sub-list for extension type_name
 	32, // [32:32] is the sub-list for extension extendee
 	0,  // [0:32] is the sub-list for field type_name
@@ -3395,7 +3505,7 @@ func file_user_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_user_proto_rawDesc), len(file_user_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

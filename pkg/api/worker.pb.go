@@ -31,6 +31,7 @@ type JoinRequest struct {
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                   // host name, for people
 	CsrDer        []byte                 `protobuf:"bytes,4,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"` // PKCS #10; the public key counts, the names are the master's to give
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	AsMaster      bool                   `protobuf:"varint,6,opt,name=as_master,json=asMaster,proto3" json:"as_master,omitempty"` // the token must be for what the node wants to be
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,16 +101,24 @@ func (x *JoinRequest) GetVersion() string {
 	return ""
 }
 
+func (x *JoinRequest) GetAsMaster() bool {
+	if x != nil {
+		return x.AsMaster
+	}
+	return false
+}
+
 type JoinResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	CertificatePem []byte                 `protobuf:"bytes,1,opt,name=certificate_pem,json=certificatePem,proto3" json:"certificate_pem,omitempty"`
 	CaPem          []byte                 `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
 	Cluster        string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Role           string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"` // CORE, TASK
+	Role           string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"` // CORE, TASK, MASTER
 	Site           string                 `protobuf:"bytes,5,opt,name=site,proto3" json:"site,omitempty"`
 	GossipKey      []byte                 `protobuf:"bytes,6,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
 	Masters        []string               `protobuf:"bytes,7,rep,name=masters,proto3" json:"masters,omitempty"`                            // https://host:port
 	GossipPeers    []string               `protobuf:"bytes,8,rep,name=gossip_peers,json=gossipPeers,proto3" json:"gossip_peers,omitempty"` // host:port
+	SealKey        []byte                 `protobuf:"bytes,9,opt,name=seal_key,json=sealKey,proto3" json:"seal_key,omitempty"`             // MASTER: opens the secrets in the log
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -200,6 +209,150 @@ func (x *JoinResponse) GetGossipPeers() []string {
 	return nil
 }
 
+func (x *JoinResponse) GetSealKey() []byte {
+	if x != nil {
+		return x.SealKey
+	}
+	return nil
+}
+
+type AnnounceRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Address     string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`                            // https://host:port
+	RaftAddress string                 `protobuf:"bytes,2,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"` // host:port
+	Version     string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Applied     uint64                 `protobuf:"varint,4,opt,name=applied,proto3" json:"applied,omitempty"` // index of the last entry that it has applied
+	Pid         int64                  `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
+	// What this start was told of the site's object store, if that differs from what the start before was told.
+	Store         *ObjectStore `protobuf:"bytes,6,opt,name=store,proto3" json:"store,omitempty"`
+	SystemPrefix  string       `protobuf:"bytes,7,opt,name=system_prefix,json=systemPrefix,proto3" json:"system_prefix,omitempty"` // s3://bucket/prefix/; "" = as it is
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnounceRequest) Reset() {
+	*x = AnnounceRequest{}
+	mi := &file_worker_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnounceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnounceRequest) ProtoMessage() {}
+
+func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
+func (*AnnounceRequest) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AnnounceRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AnnounceRequest) GetRaftAddress() string {
+	if x != nil {
+		return x.RaftAddress
+	}
+	return ""
+}
+
+func (x *AnnounceRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *AnnounceRequest) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *AnnounceRequest) GetPid() int64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *AnnounceRequest) GetStore() *ObjectStore {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+func (x *AnnounceRequest) GetSystemPrefix() string {
+	if x != nil {
+		return x.SystemPrefix
+	}
+	return ""
+}
+
+type AnnounceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settled       bool                   `protobuf:"varint,1,opt,name=settled,proto3" json:"settled,omitempty"` // nothing is left to do: it votes at this address, or is to stay out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnounceResponse) Reset() {
+	*x = AnnounceResponse{}
+	mi := &file_worker_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnounceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnounceResponse) ProtoMessage() {}
+
+func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnounceResponse.ProtoReflect.Descriptor instead.
+func (*AnnounceResponse) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AnnounceResponse) GetSettled() bool {
+	if x != nil {
+		return x.Settled
+	}
+	return false
+}
+
 type WorkerMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -218,7 +371,7 @@ type WorkerMessage struct {
 
 func (x *WorkerMessage) Reset() {
 	*x = WorkerMessage{}
-	mi := &file_worker_proto_msgTypes[2]
+	mi := &file_worker_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -230,7 +383,7 @@ func (x *WorkerMessage) String() string {
 func (*WorkerMessage) ProtoMessage() {}
 
 func (x *WorkerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[2]
+	mi := &file_worker_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -243,7 +396,7 @@ func (x *WorkerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerMessage.ProtoReflect.Descriptor instead.
 func (*WorkerMessage) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{2}
+	return file_worker_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WorkerMessage) GetMessage() isWorkerMessage_Message {
@@ -384,7 +537,7 @@ type WorkerHello struct {
 
 func (x *WorkerHello) Reset() {
 	*x = WorkerHello{}
-	mi := &file_worker_proto_msgTypes[3]
+	mi := &file_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +549,7 @@ func (x *WorkerHello) String() string {
 func (*WorkerHello) ProtoMessage() {}
 
 func (x *WorkerHello) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[3]
+	mi := &file_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +562,7 @@ func (x *WorkerHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerHello.ProtoReflect.Descriptor instead.
 func (*WorkerHello) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{3}
+	return file_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WorkerHello) GetNodeId() string {
@@ -524,7 +677,7 @@ type RunningAttempt struct {
 
 func (x *RunningAttempt) Reset() {
 	*x = RunningAttempt{}
-	mi := &file_worker_proto_msgTypes[4]
+	mi := &file_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +689,7 @@ func (x *RunningAttempt) String() string {
 func (*RunningAttempt) ProtoMessage() {}
 
 func (x *RunningAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[4]
+	mi := &file_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +702,7 @@ func (x *RunningAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunningAttempt.ProtoReflect.Descriptor instead.
 func (*RunningAttempt) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{4}
+	return file_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RunningAttempt) GetJob() string {
@@ -605,7 +758,7 @@ type HeldSegment struct {
 
 func (x *HeldSegment) Reset() {
 	*x = HeldSegment{}
-	mi := &file_worker_proto_msgTypes[5]
+	mi := &file_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +770,7 @@ func (x *HeldSegment) String() string {
 func (*HeldSegment) ProtoMessage() {}
 
 func (x *HeldSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[5]
+	mi := &file_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +783,7 @@ func (x *HeldSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldSegment.ProtoReflect.Descriptor instead.
 func (*HeldSegment) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{5}
+	return file_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HeldSegment) GetJob() string {
@@ -665,7 +818,7 @@ type WorkerHeartbeat struct {
 
 func (x *WorkerHeartbeat) Reset() {
 	*x = WorkerHeartbeat{}
-	mi := &file_worker_proto_msgTypes[6]
+	mi := &file_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +830,7 @@ func (x *WorkerHeartbeat) String() string {
 func (*WorkerHeartbeat) ProtoMessage() {}
 
 func (x *WorkerHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[6]
+	mi := &file_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +843,7 @@ func (x *WorkerHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerHeartbeat.ProtoReflect.Descriptor instead.
 func (*WorkerHeartbeat) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{6}
+	return file_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WorkerHeartbeat) GetDiskFreeBytes() int64 {
@@ -727,7 +880,7 @@ type AttemptProgress struct {
 
 func (x *AttemptProgress) Reset() {
 	*x = AttemptProgress{}
-	mi := &file_worker_proto_msgTypes[7]
+	mi := &file_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +892,7 @@ func (x *AttemptProgress) String() string {
 func (*AttemptProgress) ProtoMessage() {}
 
 func (x *AttemptProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[7]
+	mi := &file_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +905,7 @@ func (x *AttemptProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptProgress.ProtoReflect.Descriptor instead.
 func (*AttemptProgress) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{7}
+	return file_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AttemptProgress) GetAttempt() string {
@@ -800,7 +953,7 @@ type AttemptStarted struct {
 
 func (x *AttemptStarted) Reset() {
 	*x = AttemptStarted{}
-	mi := &file_worker_proto_msgTypes[8]
+	mi := &file_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +965,7 @@ func (x *AttemptStarted) String() string {
 func (*AttemptStarted) ProtoMessage() {}
 
 func (x *AttemptStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[8]
+	mi := &file_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +978,7 @@ func (x *AttemptStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptStarted.ProtoReflect.Descriptor instead.
 func (*AttemptStarted) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{8}
+	return file_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AttemptStarted) GetAttempt() string {
@@ -859,7 +1012,7 @@ type AttemptReport struct {
 
 func (x *AttemptReport) Reset() {
 	*x = AttemptReport{}
-	mi := &file_worker_proto_msgTypes[9]
+	mi := &file_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +1024,7 @@ func (x *AttemptReport) String() string {
 func (*AttemptReport) ProtoMessage() {}
 
 func (x *AttemptReport) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[9]
+	mi := &file_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +1037,7 @@ func (x *AttemptReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptReport.ProtoReflect.Descriptor instead.
 func (*AttemptReport) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{9}
+	return file_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AttemptReport) GetJob() string {
@@ -966,7 +1119,7 @@ type SegmentProblem struct {
 
 func (x *SegmentProblem) Reset() {
 	*x = SegmentProblem{}
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1131,7 @@ func (x *SegmentProblem) String() string {
 func (*SegmentProblem) ProtoMessage() {}
 
 func (x *SegmentProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1144,7 @@ func (x *SegmentProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentProblem.ProtoReflect.Descriptor instead.
 func (*SegmentProblem) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{10}
+	return file_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SegmentProblem) GetJob() string {
@@ -1045,7 +1198,7 @@ type LeaseReturned struct {
 
 func (x *LeaseReturned) Reset() {
 	*x = LeaseReturned{}
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1210,7 @@ func (x *LeaseReturned) String() string {
 func (*LeaseReturned) ProtoMessage() {}
 
 func (x *LeaseReturned) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1223,7 @@ func (x *LeaseReturned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseReturned.ProtoReflect.Descriptor instead.
 func (*LeaseReturned) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{11}
+	return file_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LeaseReturned) GetAttempt() string {
@@ -1100,7 +1253,7 @@ type MasterMessage struct {
 
 func (x *MasterMessage) Reset() {
 	*x = MasterMessage{}
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1265,7 @@ func (x *MasterMessage) String() string {
 func (*MasterMessage) ProtoMessage() {}
 
 func (x *MasterMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1278,7 @@ func (x *MasterMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MasterMessage.ProtoReflect.Descriptor instead.
 func (*MasterMessage) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{12}
+	return file_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MasterMessage) GetMessage() isMasterMessage_Message {
@@ -1287,7 +1440,7 @@ type StoreProbe struct {
 
 func (x *StoreProbe) Reset() {
 	*x = StoreProbe{}
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1452,7 @@ func (x *StoreProbe) String() string {
 func (*StoreProbe) ProtoMessage() {}
 
 func (x *StoreProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1465,7 @@ func (x *StoreProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreProbe.ProtoReflect.Descriptor instead.
 func (*StoreProbe) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{13}
+	return file_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StoreProbe) GetId() uint64 {
@@ -1353,7 +1506,7 @@ type StoreProbed struct {
 
 func (x *StoreProbed) Reset() {
 	*x = StoreProbed{}
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1518,7 @@ func (x *StoreProbed) String() string {
 func (*StoreProbed) ProtoMessage() {}
 
 func (x *StoreProbed) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1531,7 @@ func (x *StoreProbed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreProbed.ProtoReflect.Descriptor instead.
 func (*StoreProbed) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{14}
+	return file_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StoreProbed) GetId() uint64 {
@@ -1403,7 +1556,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1568,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1581,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{15}
+	return file_worker_proto_rawDescGZIP(), []int{17}
 }
 
 type SessionWelcome struct {
@@ -1445,7 +1598,7 @@ type SessionWelcome struct {
 
 func (x *SessionWelcome) Reset() {
 	*x = SessionWelcome{}
-	mi := &file_worker_proto_msgTypes[16]
+	mi := &file_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1610,7 @@ func (x *SessionWelcome) String() string {
 func (*SessionWelcome) ProtoMessage() {}
 
 func (x *SessionWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[16]
+	mi := &file_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1623,7 @@ func (x *SessionWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionWelcome.ProtoReflect.Descriptor instead.
 func (*SessionWelcome) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{16}
+	return file_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SessionWelcome) GetTerm() uint64 {
@@ -1538,7 +1691,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_worker_proto_msgTypes[17]
+	mi := &file_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1703,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[17]
+	mi := &file_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1716,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{17}
+	return file_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Lease) GetJob() string {
@@ -1674,7 +1827,7 @@ type NodeAddress struct {
 
 func (x *NodeAddress) Reset() {
 	*x = NodeAddress{}
-	mi := &file_worker_proto_msgTypes[18]
+	mi := &file_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1839,7 @@ func (x *NodeAddress) String() string {
 func (*NodeAddress) ProtoMessage() {}
 
 func (x *NodeAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[18]
+	mi := &file_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1852,7 @@ func (x *NodeAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddress.ProtoReflect.Descriptor instead.
 func (*NodeAddress) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{18}
+	return file_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NodeAddress) GetNode() string {
@@ -1726,7 +1879,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_worker_proto_msgTypes[19]
+	mi := &file_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1891,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[19]
+	mi := &file_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1904,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{19}
+	return file_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Kill) GetAttempt() string {
@@ -1777,7 +1930,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_worker_proto_msgTypes[20]
+	mi := &file_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +1942,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[20]
+	mi := &file_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +1955,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{20}
+	return file_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Revoke) GetAttempt() string {
@@ -1826,7 +1979,7 @@ type SegmentLocations struct {
 
 func (x *SegmentLocations) Reset() {
 	*x = SegmentLocations{}
-	mi := &file_worker_proto_msgTypes[21]
+	mi := &file_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1991,7 @@ func (x *SegmentLocations) String() string {
 func (*SegmentLocations) ProtoMessage() {}
 
 func (x *SegmentLocations) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[21]
+	mi := &file_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2004,7 @@ func (x *SegmentLocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentLocations.ProtoReflect.Descriptor instead.
 func (*SegmentLocations) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{21}
+	return file_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SegmentLocations) GetJob() string {
@@ -1895,7 +2048,7 @@ type SegmentLocation struct {
 
 func (x *SegmentLocation) Reset() {
 	*x = SegmentLocation{}
-	mi := &file_worker_proto_msgTypes[22]
+	mi := &file_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2060,7 @@ func (x *SegmentLocation) String() string {
 func (*SegmentLocation) ProtoMessage() {}
 
 func (x *SegmentLocation) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[22]
+	mi := &file_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2073,7 @@ func (x *SegmentLocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentLocation.ProtoReflect.Descriptor instead.
 func (*SegmentLocation) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{22}
+	return file_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SegmentLocation) GetMap() int32 {
@@ -1968,7 +2121,7 @@ type ReportAck struct {
 
 func (x *ReportAck) Reset() {
 	*x = ReportAck{}
-	mi := &file_worker_proto_msgTypes[23]
+	mi := &file_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2133,7 @@ func (x *ReportAck) String() string {
 func (*ReportAck) ProtoMessage() {}
 
 func (x *ReportAck) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[23]
+	mi := &file_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2146,7 @@ func (x *ReportAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportAck.ProtoReflect.Descriptor instead.
 func (*ReportAck) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{23}
+	return file_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReportAck) GetAttempt() string {
@@ -2020,7 +2173,7 @@ type ForgetJob struct {
 
 func (x *ForgetJob) Reset() {
 	*x = ForgetJob{}
-	mi := &file_worker_proto_msgTypes[24]
+	mi := &file_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2185,7 @@ func (x *ForgetJob) String() string {
 func (*ForgetJob) ProtoMessage() {}
 
 func (x *ForgetJob) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[24]
+	mi := &file_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2198,7 @@ func (x *ForgetJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetJob.ProtoReflect.Descriptor instead.
 func (*ForgetJob) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{24}
+	return file_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ForgetJob) GetJob() string {
@@ -2059,13 +2212,14 @@ var File_worker_proto protoreflect.FileDescriptor
 
 const file_worker_proto_rawDesc = "" +
 	"\n" +
-	"\fworker.proto\x12\vmillrace.v1\x1a\vtypes.proto\"\x83\x01\n" +
+	"\fworker.proto\x12\vmillrace.v1\x1a\vtypes.proto\"\xa0\x01\n" +
 	"\vJoinRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x17\n" +
 	"\acsr_der\x18\x04 \x01(\fR\x06csrDer\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\tR\aversion\"\xec\x01\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x12\x1b\n" +
+	"\tas_master\x18\x06 \x01(\bR\basMaster\"\x87\x02\n" +
 	"\fJoinResponse\x12'\n" +
 	"\x0fcertificate_pem\x18\x01 \x01(\fR\x0ecertificatePem\x12\x15\n" +
 	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\x12\x18\n" +
@@ -2075,7 +2229,18 @@ const file_worker_proto_rawDesc = "" +
 	"\n" +
 	"gossip_key\x18\x06 \x01(\fR\tgossipKey\x12\x18\n" +
 	"\amasters\x18\a \x03(\tR\amasters\x12!\n" +
-	"\fgossip_peers\x18\b \x03(\tR\vgossipPeers\"\xa0\x03\n" +
+	"\fgossip_peers\x18\b \x03(\tR\vgossipPeers\x12\x19\n" +
+	"\bseal_key\x18\t \x01(\fR\asealKey\"\xe9\x01\n" +
+	"\x0fAnnounceRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12!\n" +
+	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x18\n" +
+	"\aapplied\x18\x04 \x01(\x04R\aapplied\x12\x10\n" +
+	"\x03pid\x18\x05 \x01(\x03R\x03pid\x12.\n" +
+	"\x05store\x18\x06 \x01(\v2\x18.millrace.v1.ObjectStoreR\x05store\x12#\n" +
+	"\rsystem_prefix\x18\a \x01(\tR\fsystemPrefix\",\n" +
+	"\x10AnnounceResponse\x12\x18\n" +
+	"\asettled\x18\x01 \x01(\bR\asettled\"\xa0\x03\n" +
 	"\rWorkerMessage\x120\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.millrace.v1.WorkerHelloH\x00R\x05hello\x12<\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x1c.millrace.v1.WorkerHeartbeatH\x00R\theartbeat\x124\n" +
@@ -2219,7 +2384,9 @@ const file_worker_proto_rawDesc = "" +
 	"\tForgetJob\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job2J\n" +
 	"\vJoinService\x12;\n" +
-	"\x04Join\x12\x18.millrace.v1.JoinRequest\x1a\x19.millrace.v1.JoinResponse2V\n" +
+	"\x04Join\x12\x18.millrace.v1.JoinRequest\x1a\x19.millrace.v1.JoinResponse2X\n" +
+	"\rMasterService\x12G\n" +
+	"\bAnnounce\x12\x1c.millrace.v1.AnnounceRequest\x1a\x1d.millrace.v1.AnnounceResponse2V\n" +
 	"\rWorkerService\x12E\n" +
 	"\aSession\x12\x1a.millrace.v1.WorkerMessage\x1a\x1a.millrace.v1.MasterMessage(\x010\x01B\x16Z\x14millrace/pkg/api;apib\x06proto3"
 
@@ -2235,81 +2402,86 @@ func file_worker_proto_rawDescGZIP() []byte {
 	return file_worker_proto_rawDescData
 }
 
-var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_worker_proto_goTypes = []any{
 	(*JoinRequest)(nil),      // 0: millrace.v1.JoinRequest
 	(*JoinResponse)(nil),     // 1: millrace.v1.JoinResponse
-	(*WorkerMessage)(nil),    // 2: millrace.v1.WorkerMessage
-	(*WorkerHello)(nil),      // 3: millrace.v1.WorkerHello
-	(*RunningAttempt)(nil),   // 4: millrace.v1.RunningAttempt
-	(*HeldSegment)(nil),      // 5: millrace.v1.HeldSegment
-	(*WorkerHeartbeat)(nil),  // 6: millrace.v1.WorkerHeartbeat
-	(*AttemptProgress)(nil),  // 7: millrace.v1.AttemptProgress
-	(*AttemptStarted)(nil),   // 8: millrace.v1.AttemptStarted
-	(*AttemptReport)(nil),    // 9: millrace.v1.AttemptReport
-	(*SegmentProblem)(nil),   // 10: millrace.v1.SegmentProblem
-	(*LeaseReturned)(nil),    // 11: millrace.v1.LeaseReturned
-	(*MasterMessage)(nil),    // 12: millrace.v1.MasterMessage
-	(*StoreProbe)(nil),       // 13: millrace.v1.StoreProbe
-	(*StoreProbed)(nil),      // 14: millrace.v1.StoreProbed
-	(*Pong)(nil),             // 15: millrace.v1.Pong
-	(*SessionWelcome)(nil),   // 16: millrace.v1.SessionWelcome
-	(*Lease)(nil),            // 17: millrace.v1.Lease
-	(*NodeAddress)(nil),      // 18: millrace.v1.NodeAddress
-	(*Kill)(nil),             // 19: millrace.v1.Kill
-	(*Revoke)(nil),           // 20: millrace.v1.Revoke
-	(*SegmentLocations)(nil), // 21: millrace.v1.SegmentLocations
-	(*SegmentLocation)(nil),  // 22: millrace.v1.SegmentLocation
-	(*ReportAck)(nil),        // 23: millrace.v1.ReportAck
-	(*ForgetJob)(nil),        // 24: millrace.v1.ForgetJob
-	(TaskKind)(0),            // 25: millrace.v1.TaskKind
-	(*AttemptResult)(nil),    // 26: millrace.v1.AttemptResult
+	(*AnnounceRequest)(nil),  // 2: millrace.v1.AnnounceRequest
+	(*AnnounceResponse)(nil), // 3: millrace.v1.AnnounceResponse
+	(*WorkerMessage)(nil),    // 4: millrace.v1.WorkerMessage
+	(*WorkerHello)(nil),      // 5: millrace.v1.WorkerHello
+	(*RunningAttempt)(nil),   // 6: millrace.v1.RunningAttempt
+	(*HeldSegment)(nil),      // 7: millrace.v1.HeldSegment
+	(*WorkerHeartbeat)(nil),  // 8: millrace.v1.WorkerHeartbeat
+	(*AttemptProgress)(nil),  // 9: millrace.v1.AttemptProgress
+	(*AttemptStarted)(nil),   // 10: millrace.v1.AttemptStarted
+	(*AttemptReport)(nil),    // 11: millrace.v1.AttemptReport
+	(*SegmentProblem)(nil),   // 12: millrace.v1.SegmentProblem
+	(*LeaseReturned)(nil),    // 13: millrace.v1.LeaseReturned
+	(*MasterMessage)(nil),    // 14: millrace.v1.MasterMessage
+	(*StoreProbe)(nil),       // 15: millrace.v1.StoreProbe
+	(*StoreProbed)(nil),      // 16: millrace.v1.StoreProbed
+	(*Pong)(nil),             // 17: millrace.v1.Pong
+	(*SessionWelcome)(nil),   // 18: millrace.v1.SessionWelcome
+	(*Lease)(nil),            // 19: millrace.v1.Lease
+	(*NodeAddress)(nil),      // 20: millrace.v1.NodeAddress
+	(*Kill)(nil),             // 21: millrace.v1.Kill
+	(*Revoke)(nil),           // 22: millrace.v1.Revoke
+	(*SegmentLocations)(nil), // 23: millrace.v1.SegmentLocations
+	(*SegmentLocation)(nil),  // 24: millrace.v1.SegmentLocation
+	(*ReportAck)(nil),        // 25: millrace.v1.ReportAck
+	(*ForgetJob)(nil),        // 26: millrace.v1.ForgetJob
 	(*ObjectStore)(nil),      // 27: millrace.v1.ObjectStore
-	(*Program)(nil),          // 28: millrace.v1.Program
-	(*Split)(nil),            // 29: millrace.v1.Split
-	(*Output)(nil),           // 30: millrace.v1.Output
+	(TaskKind)(0),            // 28: millrace.v1.TaskKind
+	(*AttemptResult)(nil),    // 29: millrace.v1.AttemptResult
+	(*Program)(nil),          // 30: millrace.v1.Program
+	(*Split)(nil),            // 31: millrace.v1.Split
+	(*Output)(nil),           // 32: millrace.v1.Output
 }
 var file_worker_proto_depIdxs = []int32{
-	3,  // 0: millrace.v1.WorkerMessage.hello:type_name -> millrace.v1.WorkerHello
-	6,  // 1: millrace.v1.WorkerMessage.heartbeat:type_name -> millrace.v1.WorkerHeartbeat
-	9,  // 2: millrace.v1.WorkerMessage.report:type_name -> millrace.v1.AttemptReport
-	8,  // 3: millrace.v1.WorkerMessage.started:type_name -> millrace.v1.AttemptStarted
-	10, // 4: millrace.v1.WorkerMessage.problem:type_name -> millrace.v1.SegmentProblem
-	11, // 5: millrace.v1.WorkerMessage.returned:type_name -> millrace.v1.LeaseReturned
-	14, // 6: millrace.v1.WorkerMessage.probed:type_name -> millrace.v1.StoreProbed
-	4,  // 7: millrace.v1.WorkerHello.running:type_name -> millrace.v1.RunningAttempt
-	5,  // 8: millrace.v1.WorkerHello.segments:type_name -> millrace.v1.HeldSegment
-	25, // 9: millrace.v1.RunningAttempt.kind:type_name -> millrace.v1.TaskKind
-	7,  // 10: millrace.v1.WorkerHeartbeat.progress:type_name -> millrace.v1.AttemptProgress
-	25, // 11: millrace.v1.AttemptReport.kind:type_name -> millrace.v1.TaskKind
-	26, // 12: millrace.v1.AttemptReport.result:type_name -> millrace.v1.AttemptResult
-	16, // 13: millrace.v1.MasterMessage.welcome:type_name -> millrace.v1.SessionWelcome
-	17, // 14: millrace.v1.MasterMessage.lease:type_name -> millrace.v1.Lease
-	19, // 15: millrace.v1.MasterMessage.kill:type_name -> millrace.v1.Kill
-	20, // 16: millrace.v1.MasterMessage.revoke:type_name -> millrace.v1.Revoke
-	21, // 17: millrace.v1.MasterMessage.locations:type_name -> millrace.v1.SegmentLocations
-	23, // 18: millrace.v1.MasterMessage.ack:type_name -> millrace.v1.ReportAck
-	24, // 19: millrace.v1.MasterMessage.forget:type_name -> millrace.v1.ForgetJob
-	15, // 20: millrace.v1.MasterMessage.pong:type_name -> millrace.v1.Pong
-	13, // 21: millrace.v1.MasterMessage.probe:type_name -> millrace.v1.StoreProbe
-	27, // 22: millrace.v1.StoreProbe.store:type_name -> millrace.v1.ObjectStore
-	27, // 23: millrace.v1.SessionWelcome.store:type_name -> millrace.v1.ObjectStore
-	25, // 24: millrace.v1.Lease.kind:type_name -> millrace.v1.TaskKind
-	28, // 25: millrace.v1.Lease.program:type_name -> millrace.v1.Program
-	27, // 26: millrace.v1.Lease.store:type_name -> millrace.v1.ObjectStore
-	29, // 27: millrace.v1.Lease.split:type_name -> millrace.v1.Split
-	30, // 28: millrace.v1.Lease.output:type_name -> millrace.v1.Output
-	18, // 29: millrace.v1.Lease.push_to:type_name -> millrace.v1.NodeAddress
-	22, // 30: millrace.v1.SegmentLocations.segments:type_name -> millrace.v1.SegmentLocation
-	0,  // 31: millrace.v1.JoinService.Join:input_type -> millrace.v1.JoinRequest
-	2,  // 32: millrace.v1.WorkerService.Session:input_type -> millrace.v1.WorkerMessage
-	1,  // 33: millrace.v1.JoinService.Join:output_type -> millrace.v1.JoinResponse
-	12, // 34: millrace.v1.WorkerService.Session:output_type -> millrace.v1.MasterMessage
-	33, // [33:35] is the sub-list for method output_type
-	31, // [31:33] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	27, // 0: millrace.v1.AnnounceRequest.store:type_name -> millrace.v1.ObjectStore
+	5,  // 1: millrace.v1.WorkerMessage.hello:type_name -> millrace.v1.WorkerHello
+	8,  // 2: millrace.v1.WorkerMessage.heartbeat:type_name -> millrace.v1.WorkerHeartbeat
+	11, // 3: millrace.v1.WorkerMessage.report:type_name -> millrace.v1.AttemptReport
+	10, // 4: millrace.v1.WorkerMessage.started:type_name -> millrace.v1.AttemptStarted
+	12, // 5: millrace.v1.WorkerMessage.problem:type_name -> millrace.v1.SegmentProblem
+	13, // 6: millrace.v1.WorkerMessage.returned:type_name -> millrace.v1.LeaseReturned
+	16, // 7: millrace.v1.WorkerMessage.probed:type_name -> millrace.v1.StoreProbed
+	6,  // 8: millrace.v1.WorkerHello.running:type_name -> millrace.v1.RunningAttempt
+	7,  // 9: millrace.v1.WorkerHello.segments:type_name -> millrace.v1.HeldSegment
+	28, // 10: millrace.v1.RunningAttempt.kind:type_name -> millrace.v1.TaskKind
+	9,  // 11: millrace.v1.WorkerHeartbeat.progress:type_name -> millrace.v1.AttemptProgress
+	28, // 12: millrace.v1.AttemptReport.kind:type_name -> millrace.v1.TaskKind
+	29, // 13: millrace.v1.AttemptReport.result:type_name -> millrace.v1.AttemptResult
+	18, // 14: millrace.v1.MasterMessage.welcome:type_name -> millrace.v1.SessionWelcome
+	19, // 15: millrace.v1.MasterMessage.lease:type_name -> millrace.v1.Lease
+	21, // 16: millrace.v1.MasterMessage.kill:type_name -> millrace.v1.Kill
+	22, // 17: millrace.v1.MasterMessage.revoke:type_name -> millrace.v1.Revoke
+	23, // 18: millrace.v1.MasterMessage.locations:type_name -> millrace.v1.SegmentLocations
+	25, // 19: millrace.v1.MasterMessage.ack:type_name -> millrace.v1.ReportAck
+	26, // 20: millrace.v1.MasterMessage.forget:type_name -> millrace.v1.ForgetJob
+	17, // 21: millrace.v1.MasterMessage.pong:type_name -> millrace.v1.Pong
+	15, // 22: millrace.v1.MasterMessage.probe:type_name -> millrace.v1.StoreProbe
+	27, // 23: millrace.v1.StoreProbe.store:type_name -> millrace.v1.ObjectStore
+	27, // 24: millrace.v1.SessionWelcome.store:type_name -> millrace.v1.ObjectStore
+	28, // 25: millrace.v1.Lease.kind:type_name -> millrace.v1.TaskKind
+	30, // 26: millrace.v1.Lease.program:type_name -> millrace.v1.Program
+	27, // 27: millrace.v1.Lease.store:type_name -> millrace.v1.ObjectStore
+	31, // 28: millrace.v1.Lease.split:type_name -> millrace.v1.Split
+	32, // 29: millrace.v1.Lease.output:type_name -> millrace.v1.Output
+	20, // 30: millrace.v1.Lease.push_to:type_name -> millrace.v1.NodeAddress
+	24, // 31: millrace.v1.SegmentLocations.segments:type_name -> millrace.v1.SegmentLocation
+	0,  // 32: millrace.v1.JoinService.Join:input_type -> millrace.v1.JoinRequest
+	2,  // 33: millrace.v1.MasterService.Announce:input_type -> millrace.v1.AnnounceRequest
+	4,  // 34: millrace.v1.WorkerService.Session:input_type -> millrace.v1.WorkerMessage
+	1,  // 35: millrace.v1.JoinService.Join:output_type -> millrace.v1.JoinResponse
+	3,  // 36: millrace.v1.MasterService.Announce:output_type -> millrace.v1.AnnounceResponse
+	14, // 37: millrace.v1.WorkerService.Session:output_type -> millrace.v1.MasterMessage
+	35, // [35:38] is the sub-list for method output_type
+	32, // [32:35] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_worker_proto_init() }
@@ -2318,7 +2490,7 @@ func file_worker_proto_init() {
 		return
 	}
 	file_types_proto_init()
-	file_worker_proto_msgTypes[2].OneofWrappers = []any{
+	file_worker_proto_msgTypes[4].OneofWrappers = []any{
 		(*WorkerMessage_Hello)(nil),
 		(*WorkerMessage_Heartbeat)(nil),
 		(*WorkerMessage_Report)(nil),
@@ -2327,7 +2499,7 @@ func file_worker_proto_init() {
 		(*WorkerMessage_Returned)(nil),
 		(*WorkerMessage_Probed)(nil),
 	}
-	file_worker_proto_msgTypes[12].OneofWrappers = []any{
+	file_worker_proto_msgTypes[14].OneofWrappers = []any{
 		(*MasterMessage_Welcome)(nil),
 		(*MasterMessage_Lease)(nil),
 		(*MasterMessage_Kill)(nil),
@@ -2344,9 +2516,9 @@ func file_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_worker_proto_rawDesc), len(file_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_worker_proto_goTypes,
 		DependencyIndexes: file_worker_proto_depIdxs,

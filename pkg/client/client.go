@@ -54,6 +54,7 @@ type Client struct {
 	millrace apiconnect.MillraceServiceClient
 	worker   apiconnect.WorkerServiceClient
 	join     apiconnect.JoinServiceClient
+	masters  apiconnect.MasterServiceClient
 	identity security.Identity
 }
 
@@ -89,6 +90,7 @@ func New(c Config) (*Client, error) {
 	retry := &retrier{channel: cl.api, log: c.Log, retryFor: c.RetryFor}
 	cl.millrace = apiconnect.NewMillraceServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.join = apiconnect.NewJoinServiceClient(cl.api.http(), baseURL, options(retry))
+	cl.masters = apiconnect.NewMasterServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.worker = apiconnect.NewWorkerServiceClient(cl.session.http(), baseURL, options(&leaderFollower{channel: cl.session}))
 	return cl, nil
 }
@@ -115,6 +117,15 @@ func (c *Client) Session(ctx context.Context) (*connect.BidiStreamForClient[api.
 // client's credential must be of. It needs no token.
 func (c *Client) Rejoin(ctx context.Context, req *api.JoinRequest) (*api.JoinResponse, error) {
 	resp, err := c.join.Join(ctx, connect.NewRequest(req))
+	if err != nil {
+		return nil, err
+	}
+	return resp.Msg, nil
+}
+
+// Announce tells the leader of a master, which the client's credential must be of.
+func (c *Client) Announce(ctx context.Context, req *api.AnnounceRequest) (*api.AnnounceResponse, error) {
+	resp, err := c.masters.Announce(ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,9 @@ func repeatable(procedure string) bool {
 		apiconnect.MillraceServiceListNodesProcedure,
 		apiconnect.MillraceServiceGetClusterProcedure,
 		apiconnect.MillraceServiceListClustersProcedure,
-		apiconnect.MillraceServiceListJoinTokensProcedure:
+		apiconnect.MillraceServiceListJoinTokensProcedure,
+		apiconnect.MillraceServiceAddMasterProcedure,
+		apiconnect.MillraceServiceRemoveMasterProcedure:
 		return true
 	}
 	return false

@@ -36,6 +36,7 @@ const (
 type Config struct {
 	Dir        string // keeps everything; made if missing
 	Binary     string // millrace itself
+	Masters    int    // 1, 3 or 5; 0 = as many as there were, 1 at first
 	Core, Task int    // workers by role
 	Slots      int    // per worker; 0: the machine's CPUs divided over them
 	S3         *client.S3
@@ -52,23 +53,23 @@ type Cluster struct {
 	life    *os.File // our end of the lifeline
 	inherit []*os.File
 	s3      client.S3
-	server  string
+	servers []string // the masters' addresses; the first made the site
 	context *client.Context
 
-	store, master *process
-	workers       []*worker
-	running       sync.WaitGroup
-	failed        chan error // a process that cannot be started
-	mu            sync.Mutex
-	ready         bool
-	closeOnce     sync.Once
+	store     *process
+	master    *process // the first one
+	nodes     []*node  // the other masters, and the workers
+	running   sync.WaitGroup
+	failed    chan error // a process that cannot be started
+	mu        sync.Mutex
+	ready     bool
+	closeOnce sync.Once
 }
 
-// worker is a worker's process, and how it gets its token.
-type worker struct {
+// node is the process of a node that joins the site, and how it gets its token.
+type node struct {
 	*process
-	role  string
-	dir   string
+	role  string // core, task, master
 	token chan string
 }
 
@@ -76,6 +77,9 @@ type worker struct {
 func New(c Config) (*Cluster, error) {
 	if c.Core < 1 {
 		return nil, errors.New("a cluster needs at least one core node: task nodes store nothing")
+	}
+	if c.Masters != 0 && (c.Masters < 0 || c.Masters > 5 || c.Masters%2 == 0) {
+		return nil, fmt.Errorf("%d masters: 1, 3 or 5; an even number survives no more losses than one less", c.Masters)
 	}
 	if c.Task < 0 || c.Slots < 0 {
 		return nil, errors.New("numbers of nodes and slots cannot be negative")
@@ -188,8 +192,17 @@ func (c *Cluster) prepare() error {
 			return err
 		}
 	}
-	if err := c.prepareMaster(); err != nil {
-		return err
+	switch known := max(1, c.layout.Masters); {
+	case c.conf.Masters == 0:
+		c.conf.Masters = known
+	case c.conf.Masters < known: // fewer would have no majority
+		return fmt.Errorf("%w: %d", ErrMasters, known)
+	}
+	c.layout.Masters = c.conf.Masters
+	for i := range c.conf.Masters {
+		if err := c.prepareMaster(fmt.Sprintf("master-%d", i+1)); err != nil {
+			return err
+		}
 	}
 	memory := nodeMemory(machineMemory(), c.conf.Core+c.conf.Task)
 	for role, n := range map[string]int{"core": c.conf.Core, "task": c.conf.Task} {
@@ -218,8 +231,8 @@ func (c *Cluster) prepareStore() error {
 	return nil
 }
 
-func (c *Cluster) prepareMaster() error {
-	name := "master-1"
+// prepareMaster prepares the master that makes the site, or a further one.
+func (c *Cluster) prepareMaster(name string) error {
 	var at [3]string
 	for i, purpose := range []string{"listen", "raft", "gossip"} {
 		var err error
@@ -227,8 +240,14 @@ func (c *Cluster) prepareMaster() error {
 			return err
 		}
 	}
-	c.server = "https://" + at[0]
-	argv := []string{"master", "run", "--dir", c.dir(name), "--name", name, "--listen", at[0], "--advertise", at[0], "--raft-listen", at[1], "--gossip-listen", at[2], "--s3", c.s3.Endpoint}
+	argv := []string{"master", "run", "--dir", c.dir(name), "--name", name, "--listen", at[0], "--advertise", at[0], "--raft-listen", at[1], "--gossip-listen", at[2]}
+	if c.master != nil {
+		c.join(name, "master", argv)
+		c.servers = append(c.servers, "https://"+at[0])
+		return nil
+	}
+	c.servers = []string{"https://" + at[0]}
+	argv = append(argv, "--s3", c.s3.Endpoint)
 	env := []string{"AWS_ACCESS_KEY_ID=" + c.s3.AccessKey, "AWS_SECRET_ACCESS_KEY=" + c.s3.SecretKey}
 	if c.s3.SessionToken != "" {
 		env = append(env, "AWS_SESSION_TOKEN="+c.s3.SessionToken)
@@ -256,24 +275,32 @@ func (c *Cluster) prepareWorker(role, name string, memory int64) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"worker", "run", "--dir", c.dir(name), "--name", name, "--join", c.server, "--listen", listen, "--advertise", listen,
+	argv := []string{"worker", "run", "--dir", c.dir(name), "--name", name, "--listen", listen, "--advertise", listen,
 		"--gossip-listen", gossip, "--slots", fmt.Sprint(c.conf.Slots)}
 	if memory > 0 {
 		argv = append(argv, "--memory", fmt.Sprint(memory))
 	}
-	w := &worker{role: role, dir: c.dir(name)}
-	if _, err := os.Stat(filepath.Join(w.dir, "node.json")); err != nil {
+	c.join(name, role, argv)
+	return nil
+}
+
+// join prepares a node that joins the site that the first master makes.
+func (c *Cluster) join(name, role string, argv []string) {
+	for _, s := range c.servers {
+		argv = append(argv, "--join", s)
+	}
+	n := &node{role: role}
+	if _, err := os.Stat(filepath.Join(c.dir(name), "node.json")); err != nil {
 		// It starts at once and waits for its token on standard input, so that its start
-		// and the master's go side by side.
-		w.token = make(chan string, 1)
+		// and the first master's go side by side.
+		n.token = make(chan string, 1)
 		argv = append(argv, "--token", "-")
 	}
-	w.process = c.process(name, nil, argv...)
-	if w.token != nil {
-		w.stdin = w.token
+	n.process = c.process(name, nil, argv...)
+	if n.token != nil {
+		n.stdin = n.token
 	}
-	c.workers = append(c.workers, w)
-	return nil
+	c.nodes = append(c.nodes, n)
 }
 
 func (c *Cluster) dir(name string) string { return filepath.Join(c.conf.Dir, name) }
@@ -319,8 +346,11 @@ func (c *Cluster) launch(p *process) {
 // Context is how to reach the cluster, as the master's first user.
 func (c *Cluster) Context() *client.Context { return c.context }
 
-// Server is the master's address.
-func (c *Cluster) Server() string { return c.server }
+// Server is the first master's address.
+func (c *Cluster) Server() string { return c.servers[0] }
+
+// Masters is how many masters the cluster has, once it is open.
+func (c *Cluster) Masters() int { return c.conf.Masters }
 
 // Dir is the cluster's folder.
 func (c *Cluster) Dir() string { return c.conf.Dir }
@@ -338,16 +368,24 @@ func (c *Cluster) Close() error {
 }
 
 func (c *Cluster) close() {
-	for _, w := range c.workers {
-		w.stop()
+	var workers, masters []*process
+	for _, n := range c.nodes {
+		if n.role == "master" {
+			masters = append(masters, n.process)
+		} else {
+			workers = append(workers, n.process)
+		}
 	}
-	for _, w := range c.workers {
-		c.wait(w.process)
-	}
-	for _, p := range []*process{c.master, c.store} {
-		if p != nil {
-			p.stop()
-			c.wait(p)
+	for _, together := range [][]*process{workers, append(masters, c.master), {c.store}} {
+		for _, p := range together {
+			if p != nil {
+				p.stop()
+			}
+		}
+		for _, p := range together {
+			if p != nil {
+				c.wait(p)
+			}
 		}
 	}
 	c.running.Wait()

@@ -20,6 +20,9 @@ import (
 // ErrStore says that the cluster in the folder has its files in a store that was not named.
 var ErrStore = errors.New("the cluster in this folder uses another object store")
 
+// ErrMasters says that the cluster in the folder was made with more masters than are asked for now.
+var ErrMasters = errors.New("the cluster in this folder has more masters")
+
 // ErrInUse says that the folder belongs to a running cluster.
 var ErrInUse = errors.New("another millrace dev runs in this folder")
 
@@ -33,6 +36,8 @@ type layout struct {
 	Ports  map[string]map[string]int `json:"ports"` // by process and purpose
 	// Store is the object store's URL if it is not the embedded one.
 	Store string `json:"store,omitempty"`
+	// Masters is how many there are; 0 = 1, as in folders of earlier versions.
+	Masters int `json:"masters,omitempty"`
 
 	path string
 }

@@ -33,8 +33,8 @@ func (c *Cluster) start(ctx context.Context) error {
 		}
 	}
 	c.launch(c.master)
-	for _, w := range c.workers {
-		c.launch(w.process)
+	for _, n := range c.nodes {
+		c.launch(n.process)
 	}
 	admin, err := c.waitForMaster(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func (c *Cluster) waitForMaster(ctx context.Context) (*client.Client, error) {
 		if err != nil {
 			return false, err
 		}
-		found.Servers = []string{c.server}
+		found.Servers = c.servers
 		found.S3 = &c.s3
 		c.context = found
 		admin, err = client.New(client.Config{Servers: found.Servers, Credential: found.Credential(), RetryFor: -1})
@@ -110,24 +110,24 @@ func fatal(err error) error {
 
 func (c *Cluster) giveTokens(ctx context.Context, svc apiconnect.MillraceServiceClient) error {
 	need := map[string]int32{} // by role: those without a certificate of their own
-	for _, w := range c.workers {
-		if w.token != nil {
-			need[w.role]++
+	for _, n := range c.nodes {
+		if n.token != nil {
+			need[n.role]++
 		}
 	}
 	tokens := map[string]string{}
-	for _, w := range c.workers {
-		if w.token == nil {
+	for _, n := range c.nodes {
+		if n.token == nil {
 			continue
 		}
-		if tokens[w.role] == "" {
-			resp, err := svc.CreateJoinToken(ctx, connect.NewRequest(&api.CreateJoinTokenRequest{Role: w.role, TtlMs: time.Hour.Milliseconds(), Uses: need[w.role]}))
+		if tokens[n.role] == "" {
+			resp, err := svc.CreateJoinToken(ctx, connect.NewRequest(&api.CreateJoinTokenRequest{Role: n.role, TtlMs: time.Hour.Milliseconds(), Uses: need[n.role]}))
 			if err != nil {
 				return fmt.Errorf("make a join token: %w", err)
 			}
-			tokens[w.role] = resp.Msg.GetToken()
+			tokens[n.role] = resp.Msg.GetToken()
 		}
-		w.token <- tokens[w.role]
+		n.token <- tokens[n.role]
 	}
 	return nil
 }
@@ -141,14 +141,14 @@ func (c *Cluster) waitForNodes(ctx context.Context, svc apiconnect.MillraceServi
 		}
 		running := map[string]bool{}
 		for _, n := range resp.Msg.GetNodes() {
-			if n.GetState() == "RUNNING" {
+			if n.GetState() == "RUNNING" && (n.GetRole() != "MASTER" || n.GetMember() == "VOTER") {
 				running[n.GetName()] = true
 			}
 		}
 		var left []string
-		for _, w := range c.workers {
-			if !running[w.name] {
-				left = append(left, w.name)
+		for _, n := range c.nodes {
+			if !running[n.name] {
+				left = append(left, n.name)
 			}
 		}
 		missing = strings.Join(left, ", ")

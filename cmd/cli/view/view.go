@@ -221,6 +221,7 @@ type Node struct {
 	JoinedAt      Time   `json:"joinedAt"`
 	LastSeenAt    Time   `json:"lastSeenAt"`
 	Leader        bool   `json:"leader"`
+	Member        string `json:"member,omitempty"` // of a master: VOTER, LEARNER, NONE
 }
 
 // OfNode converts a node.
@@ -229,6 +230,7 @@ func OfNode(n *api.Node) Node {
 		ID: n.GetId(), Name: n.GetName(), Cluster: n.GetCluster(), Group: n.GetGroup(), Role: n.GetRole(), State: n.GetState(), Reason: n.GetReason(),
 		Address: n.GetAddress(), Slots: n.GetSlots(), Running: n.GetRunning(), MemoryBytes: n.GetMemoryBytes(), DiskBytes: n.GetDiskBytes(),
 		DiskFreeBytes: n.GetDiskFreeBytes(), Version: n.GetVersion(), PID: n.GetPid(), JoinedAt: At(n.GetJoinedAt()), LastSeenAt: At(n.GetLastSeenAt()), Leader: n.GetLeader(),
+		Member: n.GetMember(),
 	}
 }
 

@@ -83,6 +83,12 @@ const (
 	// MillraceServiceRevokeJoinTokenProcedure is the fully-qualified name of the MillraceService's
 	// RevokeJoinToken RPC.
 	MillraceServiceRevokeJoinTokenProcedure = "/millrace.v1.MillraceService/RevokeJoinToken"
+	// MillraceServiceAddMasterProcedure is the fully-qualified name of the MillraceService's AddMaster
+	// RPC.
+	MillraceServiceAddMasterProcedure = "/millrace.v1.MillraceService/AddMaster"
+	// MillraceServiceRemoveMasterProcedure is the fully-qualified name of the MillraceService's
+	// RemoveMaster RPC.
+	MillraceServiceRemoveMasterProcedure = "/millrace.v1.MillraceService/RemoveMaster"
 )
 
 // MillraceServiceClient is a client for the millrace.v1.MillraceService service.
@@ -110,6 +116,9 @@ type MillraceServiceClient interface {
 	CreateJoinToken(context.Context, *connect.Request[api.CreateJoinTokenRequest]) (*connect.Response[api.JoinToken], error)
 	ListJoinTokens(context.Context, *connect.Request[api.ListJoinTokensRequest]) (*connect.Response[api.ListJoinTokensResponse], error)
 	RevokeJoinToken(context.Context, *connect.Request[api.RevokeJoinTokenRequest]) (*connect.Response[api.RevokeJoinTokenResponse], error)
+	// AddMaster and RemoveMaster change the set of masters by one and answer when that is done.
+	AddMaster(context.Context, *connect.Request[api.AddMasterRequest]) (*connect.Response[api.Node], error)
+	RemoveMaster(context.Context, *connect.Request[api.RemoveMasterRequest]) (*connect.Response[api.Node], error)
 }
 
 // NewMillraceServiceClient constructs a client for the millrace.v1.MillraceService service. By
@@ -225,6 +234,18 @@ func NewMillraceServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(millraceServiceMethods.ByName("RevokeJoinToken")),
 			connect.WithClientOptions(opts...),
 		),
+		addMaster: connect.NewClient[api.AddMasterRequest, api.Node](
+			httpClient,
+			baseURL+MillraceServiceAddMasterProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("AddMaster")),
+			connect.WithClientOptions(opts...),
+		),
+		removeMaster: connect.NewClient[api.RemoveMasterRequest, api.Node](
+			httpClient,
+			baseURL+MillraceServiceRemoveMasterProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("RemoveMaster")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -247,6 +268,8 @@ type millraceServiceClient struct {
 	createJoinToken *connect.Client[api.CreateJoinTokenRequest, api.JoinToken]
 	listJoinTokens  *connect.Client[api.ListJoinTokensRequest, api.ListJoinTokensResponse]
 	revokeJoinToken *connect.Client[api.RevokeJoinTokenRequest, api.RevokeJoinTokenResponse]
+	addMaster       *connect.Client[api.AddMasterRequest, api.Node]
+	removeMaster    *connect.Client[api.RemoveMasterRequest, api.Node]
 }
 
 // GetSite calls millrace.v1.MillraceService.GetSite.
@@ -334,6 +357,16 @@ func (c *millraceServiceClient) RevokeJoinToken(ctx context.Context, req *connec
 	return c.revokeJoinToken.CallUnary(ctx, req)
 }
 
+// AddMaster calls millrace.v1.MillraceService.AddMaster.
+func (c *millraceServiceClient) AddMaster(ctx context.Context, req *connect.Request[api.AddMasterRequest]) (*connect.Response[api.Node], error) {
+	return c.addMaster.CallUnary(ctx, req)
+}
+
+// RemoveMaster calls millrace.v1.MillraceService.RemoveMaster.
+func (c *millraceServiceClient) RemoveMaster(ctx context.Context, req *connect.Request[api.RemoveMasterRequest]) (*connect.Response[api.Node], error) {
+	return c.removeMaster.CallUnary(ctx, req)
+}
+
 // MillraceServiceHandler is an implementation of the millrace.v1.MillraceService service.
 type MillraceServiceHandler interface {
 	GetSite(context.Context, *connect.Request[api.GetSiteRequest]) (*connect.Response[api.Site], error)
@@ -359,6 +392,9 @@ type MillraceServiceHandler interface {
 	CreateJoinToken(context.Context, *connect.Request[api.CreateJoinTokenRequest]) (*connect.Response[api.JoinToken], error)
 	ListJoinTokens(context.Context, *connect.Request[api.ListJoinTokensRequest]) (*connect.Response[api.ListJoinTokensResponse], error)
 	RevokeJoinToken(context.Context, *connect.Request[api.RevokeJoinTokenRequest]) (*connect.Response[api.RevokeJoinTokenResponse], error)
+	// AddMaster and RemoveMaster change the set of masters by one and answer when that is done.
+	AddMaster(context.Context, *connect.Request[api.AddMasterRequest]) (*connect.Response[api.Node], error)
+	RemoveMaster(context.Context, *connect.Request[api.RemoveMasterRequest]) (*connect.Response[api.Node], error)
 }
 
 // NewMillraceServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -470,6 +506,18 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 		connect.WithSchema(millraceServiceMethods.ByName("RevokeJoinToken")),
 		connect.WithHandlerOptions(opts...),
 	)
+	millraceServiceAddMasterHandler := connect.NewUnaryHandler(
+		MillraceServiceAddMasterProcedure,
+		svc.AddMaster,
+		connect.WithSchema(millraceServiceMethods.ByName("AddMaster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceRemoveMasterHandler := connect.NewUnaryHandler(
+		MillraceServiceRemoveMasterProcedure,
+		svc.RemoveMaster,
+		connect.WithSchema(millraceServiceMethods.ByName("RemoveMaster")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.v1.MillraceService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case MillraceServiceGetSiteProcedure:
@@ -506,6 +554,10 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 			millraceServiceListJoinTokensHandler.ServeHTTP(w, r)
 		case MillraceServiceRevokeJoinTokenProcedure:
 			millraceServiceRevokeJoinTokenHandler.ServeHTTP(w, r)
+		case MillraceServiceAddMasterProcedure:
+			millraceServiceAddMasterHandler.ServeHTTP(w, r)
+		case MillraceServiceRemoveMasterProcedure:
+			millraceServiceRemoveMasterHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -581,4 +633,12 @@ func (UnimplementedMillraceServiceHandler) ListJoinTokens(context.Context, *conn
 
 func (UnimplementedMillraceServiceHandler) RevokeJoinToken(context.Context, *connect.Request[api.RevokeJoinTokenRequest]) (*connect.Response[api.RevokeJoinTokenResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.RevokeJoinToken is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) AddMaster(context.Context, *connect.Request[api.AddMasterRequest]) (*connect.Response[api.Node], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.AddMaster is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) RemoveMaster(context.Context, *connect.Request[api.RemoveMasterRequest]) (*connect.Response[api.Node], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.RemoveMaster is not implemented"))
 }

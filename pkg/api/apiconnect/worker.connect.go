@@ -25,6 +25,8 @@ const _ = connect.IsAtLeastVersion1_13_0
 const (
 	// JoinServiceName is the fully-qualified name of the JoinService service.
 	JoinServiceName = "millrace.v1.JoinService"
+	// MasterServiceName is the fully-qualified name of the MasterService service.
+	MasterServiceName = "millrace.v1.MasterService"
 	// WorkerServiceName is the fully-qualified name of the WorkerService service.
 	WorkerServiceName = "millrace.v1.WorkerService"
 )
@@ -39,6 +41,8 @@ const (
 const (
 	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
 	JoinServiceJoinProcedure = "/millrace.v1.JoinService/Join"
+	// MasterServiceAnnounceProcedure is the fully-qualified name of the MasterService's Announce RPC.
+	MasterServiceAnnounceProcedure = "/millrace.v1.MasterService/Announce"
 	// WorkerServiceSessionProcedure is the fully-qualified name of the WorkerService's Session RPC.
 	WorkerServiceSessionProcedure = "/millrace.v1.WorkerService/Session"
 )
@@ -115,6 +119,80 @@ type UnimplementedJoinServiceHandler struct{}
 
 func (UnimplementedJoinServiceHandler) Join(context.Context, *connect.Request[api.JoinRequest]) (*connect.Response[api.JoinResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.JoinService.Join is not implemented"))
+}
+
+// MasterServiceClient is a client for the millrace.v1.MasterService service.
+type MasterServiceClient interface {
+	// Announce is what a master says of itself at its start, and again until it is settled: the leader brings
+	// the set of masters up to date. One that is new, and not told to stay out, gets the log first, and a vote when it has it.
+	Announce(context.Context, *connect.Request[api.AnnounceRequest]) (*connect.Response[api.AnnounceResponse], error)
+}
+
+// NewMasterServiceClient constructs a client for the millrace.v1.MasterService service. By default,
+// it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and
+// sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC()
+// or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewMasterServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) MasterServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	masterServiceMethods := api.File_worker_proto.Services().ByName("MasterService").Methods()
+	return &masterServiceClient{
+		announce: connect.NewClient[api.AnnounceRequest, api.AnnounceResponse](
+			httpClient,
+			baseURL+MasterServiceAnnounceProcedure,
+			connect.WithSchema(masterServiceMethods.ByName("Announce")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// masterServiceClient implements MasterServiceClient.
+type masterServiceClient struct {
+	announce *connect.Client[api.AnnounceRequest, api.AnnounceResponse]
+}
+
+// Announce calls millrace.v1.MasterService.Announce.
+func (c *masterServiceClient) Announce(ctx context.Context, req *connect.Request[api.AnnounceRequest]) (*connect.Response[api.AnnounceResponse], error) {
+	return c.announce.CallUnary(ctx, req)
+}
+
+// MasterServiceHandler is an implementation of the millrace.v1.MasterService service.
+type MasterServiceHandler interface {
+	// Announce is what a master says of itself at its start, and again until it is settled: the leader brings
+	// the set of masters up to date. One that is new, and not told to stay out, gets the log first, and a vote when it has it.
+	Announce(context.Context, *connect.Request[api.AnnounceRequest]) (*connect.Response[api.AnnounceResponse], error)
+}
+
+// NewMasterServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewMasterServiceHandler(svc MasterServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	masterServiceMethods := api.File_worker_proto.Services().ByName("MasterService").Methods()
+	masterServiceAnnounceHandler := connect.NewUnaryHandler(
+		MasterServiceAnnounceProcedure,
+		svc.Announce,
+		connect.WithSchema(masterServiceMethods.ByName("Announce")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/millrace.v1.MasterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case MasterServiceAnnounceProcedure:
+			masterServiceAnnounceHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedMasterServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedMasterServiceHandler struct{}
+
+func (UnimplementedMasterServiceHandler) Announce(context.Context, *connect.Request[api.AnnounceRequest]) (*connect.Response[api.AnnounceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MasterService.Announce is not implemented"))
 }
 
 // WorkerServiceClient is a client for the millrace.v1.WorkerService service.

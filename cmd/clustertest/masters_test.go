@@ -1,0 +1,146 @@
+//go:build cluster
+
+package clustertest
+
+import (
+	"os/exec"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// leader is the master that leads.
+func leader(c *cluster) object {
+	c.t.Helper()
+	var found object
+	waitFor(c.t, "somebody leads", func() (bool, string) {
+		masters := c.nodes("MASTER")
+		i := slices.IndexFunc(masters, func(n object) bool { return n["leader"] == true })
+		if i >= 0 {
+			found = masters[i]
+		}
+		return i >= 0, ""
+	})
+	return found
+}
+
+// voters waits until so many masters vote.
+func voters(c *cluster, want int) {
+	c.t.Helper()
+	waitFor(c.t, "the masters vote", func() (bool, string) {
+		r := c.try("master", "list", "--json")
+		n := 0
+		for _, m := range c.jsonList("master", "list") {
+			if m.str("state") == "RUNNING" && m.str("member") == "VOTER" {
+				n++
+			}
+		}
+		return n == want, r.out + r.err
+	})
+}
+
+// TestThreeMasters: SIGKILL of the leader in each phase, of a follower, and SIGSTOP of the leader. A person sees
+// a pause, never an error; what had finished stays finished, what was running goes on.
+func TestThreeMasters(t *testing.T) {
+	c := startCluster(t, "--masters", "3", "--core", "1", "--task", "1", "--slots", "2")
+	in := newCorpus(1, 2<<20)
+	in.put(t, c, "data")
+	voters(c, 3)
+	for _, m := range c.nodes("MASTER") {
+		require.Len(t, c.jsonList("node", "list", "--server", m.str("address")), 5, "any master answers: %v", m)
+	}
+	for name, strike := range map[string]struct {
+		phase string
+		do    func(t *testing.T)
+	}{
+		"leader killed in maps":    {"maps", func(*testing.T) { c.kill(leader(c)) }},
+		"leader killed in reduces": {"reduces", func(*testing.T) { c.kill(leader(c)) }},
+		"follower killed":          {"maps", func(*testing.T) { c.kill(follower(c)) }},
+		"leader frozen":            {"maps", func(t *testing.T) { freeze(t, leader(c)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			voters(c, 3)
+			g := newGated(t)
+			if strike.phase == "reduces" {
+				g.open(t, g.mapGate)
+			}
+			output := "s3://data/" + t.Name() + "/"
+			id := c.submit(append(g.args(t), "--output", output)...)
+			c.waitJobUntil(id, "has some "+strike.phase+" done and others running", func(o object) bool {
+				return o.num(strike.phase, "completed") > 0 && o.num(strike.phase, "running") > 0
+			})
+			before := completedAttempts(c, id)
+			strike.do(t)
+			require.Equal(t, id, c.json("job", "show", id).str("id"), "a pause, not an error")
+			g.open(t, g.mapGate)
+			g.open(t, g.reduceGate)
+			job := c.waitJob(id)
+			require.Equal(t, "COMPLETED", job.str("state"), job)
+			require.Zero(t, job.num("attempts", "failed"))
+			require.Zero(t, job.num("attempts", "lost"), "running attempts are not lost")
+			after := completedAttempts(c, id)
+			for task, attempt := range before {
+				require.Equal(t, attempt, after[task], "%s ran again", task)
+			}
+			_, lines := readOutput(t, c, "data", t.Name()+"/")
+			requireCounts(t, in.counts, lines)
+		})
+	}
+}
+
+func follower(c *cluster) object {
+	masters := c.nodes("MASTER")
+	return masters[slices.IndexFunc(masters, func(n object) bool { return n["leader"] != true })]
+}
+
+// freeze stops a process until the test's end; the others know nothing of it.
+func freeze(t *testing.T, n object) {
+	t.Helper()
+	pid := int(n.num("pid"))
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
+}
+
+// TestTheSetOfMasters: members are taken out and back while a job runs, the leader too; what would cost
+// the majority is refused.
+func TestTheSetOfMasters(t *testing.T) {
+	c := startCluster(t, "--masters", "3", "--core", "1", "--task", "0", "--slots", "2")
+	newCorpus(1, 1<<20).put(t, c, "data")
+	g := newGated(t)
+	id := c.submit(append(g.args(t), "--output", "s3://data/o")...)
+	voters(c, 3)
+
+	out := follower(c)
+	require.Equal(t, "NONE", c.json("master", "remove", out.str("id")).str("member"))
+	voters(c, 2)
+	require.Contains(t, c.mr("master", "list"), "millrace master add "+out.str("id"))
+	require.Equal(t, "VOTER", c.json("master", "add", out.str("name")).str("member"))
+	voters(c, 3)
+
+	first := leader(c)
+	require.Equal(t, "NONE", c.json("master", "remove", first.str("id")).str("member"))
+	require.NotEqual(t, first.str("id"), leader(c).str("id"))
+	voters(c, 2)
+	c.json("master", "add", first.str("id"))
+	voters(c, 3)
+
+	r := c.try("master", "remove", "master-9")
+	require.Equal(t, 4, r.code, r.err)
+	require.Contains(t, r.err, "no such master: master-9")
+
+	g.open(t, g.mapGate)
+	g.open(t, g.reduceGate)
+	require.Equal(t, "COMPLETED", c.waitJob(id).str("state"))
+	// The next start has as many; fewer would have no majority.
+	c.stop()
+	fewer := exec.Command(binary(t), "dev", "--masters", "1", "--dir", c.dir)
+	fewer.Env = c.environ()
+	said, err := fewer.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(said), "the cluster in this folder has more masters: 3")
+	c.start()
+	voters(c, 3)
+	require.Equal(t, "COMPLETED", c.json("job", "show", id).str("state"))
+}

@@ -1,0 +1,276 @@
+package master
+
+import (
+	"context"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	"millrace/master/server"
+	"millrace/pkg/api"
+	"millrace/pkg/client"
+	"millrace/pkg/joining"
+	"millrace/pkg/objectstore"
+)
+
+// site is a few masters on loopback, over one store in memory.
+type site struct {
+	t       *testing.T
+	store   objectstore.Store
+	masters []*Master
+	admin   *client.Context
+}
+
+func newSite(t *testing.T, n int) *site {
+	t.Helper()
+	s := &site{t: t, store: objectstore.NewMemory()}
+	s.masters = append(s.masters, openMaster(t, testConfig(t, t.TempDir(), s.store)))
+	var err error
+	s.admin, err = client.ReadContext(s.masters[0].dir.Path("admin.json"))
+	require.NoError(t, err)
+	for range n - 1 {
+		s.join()
+	}
+	return s
+}
+
+// token makes a join token as the administrator.
+func (s *site) token(role string) string {
+	s.t.Helper()
+	resp, err := admin(s.t, s.masters[0]).API().CreateJoinToken(s.t.Context(), connect.NewRequest(&api.CreateJoinTokenRequest{Role: role}))
+	require.NoError(s.t, err)
+	return resp.Msg.Token
+}
+
+// join adds a master and waits for its vote.
+func (s *site) join() *Master {
+	s.t.Helper()
+	c := testConfig(s.t, s.t.TempDir(), s.store)
+	c.Store, c.Join, c.Token = nil, []string{s.masters[0].Address()}, s.token("master")
+	m := s.open(c)
+	s.masters = append(s.masters, m)
+	return m
+}
+
+func (s *site) open(c Config) *Master {
+	s.t.Helper()
+	m, err := New(c)
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { m.Close() })
+	require.NoError(s.t, m.Open(s.t.Context()))
+	s.votes(m)
+	return m
+}
+
+// votes waits until a master votes, where it serves now.
+func (s *site) votes(m *Master) {
+	s.t.Helper()
+	s.eventually("it votes", func() bool {
+		self, known, err := m.raft.member(m.raft.id)
+		return err == nil && known && self.Suffrage == 0 && self.Address == m.raft.address && m.store.View() != nil
+	})
+}
+
+func (s *site) eventually(what string, ok func() bool) {
+	s.t.Helper()
+	require.Eventually(s.t, ok, 30*time.Second, 10*time.Millisecond, what)
+}
+
+// leader waits for the one that answers as such.
+func (s *site) leader() *Master {
+	s.t.Helper()
+	i := -1
+	s.eventually("somebody leads", func() bool {
+		i = slices.IndexFunc(s.masters, func(m *Master) bool { return m.server.Leads() })
+		return i >= 0
+	})
+	return s.masters[i]
+}
+
+// anywhere is the administrator's client for one of the masters only.
+func (s *site) anywhere(m *Master) *client.Client {
+	s.t.Helper()
+	cl, err := client.New(client.Config{Servers: []string{m.Address()}, Credential: s.admin.Credential(), RetryFor: 20 * time.Second})
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { cl.Close() })
+	return cl
+}
+
+// A further master joins with a token, gets the log, a vote and the site's secrets: each answers, each can
+// lead, and the next leader admits nodes as the first one did.
+func TestThreeMastersAndTheNextLeader(t *testing.T) {
+	s := newSite(t, 3)
+	for _, m := range s.masters {
+		resp, err := s.anywhere(m).API().ListNodes(t.Context(), connect.NewRequest(&api.ListNodesRequest{}))
+		require.NoError(t, err)
+		require.Len(t, resp.Msg.Nodes, 3)
+		for _, n := range resp.Msg.Nodes {
+			require.Equal(t, server.MemberVoter, n.Member, n)
+		}
+	}
+	first := s.leader()
+	require.NoError(t, first.Close())
+	s.masters = slices.DeleteFunc(s.masters, func(m *Master) bool { return m == first })
+	next := s.leader()
+	require.NotEqual(t, first.ID(), next.ID())
+
+	settings, _, err := next.stores.site()
+	require.NoError(t, err)
+	require.Equal(t, "very secret", settings.SecretKey, "what is sealed in the log opens")
+	_, err = s.anywhere(next).API().CreateJoinToken(t.Context(), connect.NewRequest(&api.CreateJoinTokenRequest{Role: "core"}))
+	require.NoError(t, err, "two of three are a majority")
+	require.FileExists(t, next.dir.Path("admin.json"))
+}
+
+// What the log has dropped for a snapshot reaches a new master as that snapshot.
+func TestANewMasterCatchesUpFromASnapshot(t *testing.T) {
+	s := newSite(t, 1)
+	first := s.masters[0]
+	for range 50 {
+		s.token("core")
+	}
+	config := first.raft.ReloadableConfig()
+	config.TrailingLogs = 1
+	require.NoError(t, first.raft.ReloadConfig(config))
+	require.NoError(t, first.raft.Snapshot().Error())
+	low, err := first.raft.bolt.FirstIndex()
+	require.NoError(t, err)
+	require.Greater(t, low, uint64(20), "the log does not have it all any more")
+
+	second := s.join()
+	s.eventually("it has everything", func() bool { return len(second.store.View().Tokens()) >= 50 })
+	require.Equal(t, first.id.Site, second.id.Site)
+}
+
+// A master that restarts on other ports is found again, with its vote.
+func TestAFollowerMoves(t *testing.T) {
+	s := newSite(t, 3)
+	last := s.masters[2]
+	require.NoError(t, last.Close())
+	c := testConfig(t, last.cfg.Dir, s.store)
+	c.Store = nil
+	again := s.open(c)
+	s.masters[2] = again
+	require.Equal(t, last.ID(), again.ID())
+	require.NotEqual(t, last.raft.address, again.raft.address)
+	s.eventually("its new address is in the log", func() bool {
+		n, ok := s.leader().store.View().Node(again.ID())
+		return ok && n.Address == again.Address() && n.Raft == string(again.raft.address)
+	})
+}
+
+// What a master's start is told of the object store counts when that is another thing than before, whoever
+// leads; masters that are told different things do not change it back and forth.
+func TestTheStoreMoves(t *testing.T) {
+	s := newSite(t, 3)
+	endpoint := func() string {
+		resp, err := s.anywhere(s.masters[1]).API().GetSite(t.Context(), connect.NewRequest(&api.GetSiteRequest{}))
+		require.NoError(t, err)
+		return resp.Msg.Store.Endpoint
+	}
+	leader := s.leader()
+	i := slices.IndexFunc(s.masters, func(m *Master) bool { return m != leader })
+	restart := func(told string) {
+		require.NoError(t, s.masters[i].Close())
+		c := testConfig(t, s.masters[i].cfg.Dir, s.store)
+		c.Store.Endpoint = told
+		s.masters[i] = s.open(c)
+		s.eventually("it has told the leader", s.masters[i].storeSaid.Load)
+	}
+	restart("http://elsewhere.test")
+	require.Equal(t, "http://elsewhere.test", endpoint())
+	require.NoError(t, leader.Close())
+	s.masters = slices.DeleteFunc(s.masters, func(m *Master) bool { return m == leader })
+	s.masters = append(s.masters, s.open(leader.cfg))
+	require.NoError(t, s.leader().raft.LeadershipTransfer().Error())
+	s.leader()
+	require.Equal(t, "http://elsewhere.test", endpoint(), "the first master is told what it was told before")
+}
+
+func TestMastersAreTakenOutAndBack(t *testing.T) {
+	s := newSite(t, 3)
+	out := s.masters[2]
+	api_ := s.anywhere(s.masters[1]).API()
+	n, err := api_.RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: out.ID()}))
+	require.NoError(t, err)
+	require.Equal(t, server.MemberNone, n.Msg.Member)
+	require.Equal(t, "it was taken out of the set of masters: millrace master add "+out.ID()+" takes it back", n.Msg.Reason)
+	removed := time.Now()
+	s.eventually("it announces itself again", func() bool {
+		at, _ := (&masters{s.leader()}).LastHeard(out.ID())
+		return at.After(removed)
+	})
+	require.Equal(t, server.MemberNone, (&masters{s.leader()}).Member(out.ID()))
+	n, err = api_.AddMaster(t.Context(), connect.NewRequest(&api.AddMasterRequest{Id: out.ID()}))
+	require.NoError(t, err)
+	require.Equal(t, server.MemberVoter, n.Msg.Member)
+
+	leader := s.leader()
+	n, err = api_.RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: leader.ID()}))
+	require.NoError(t, err, "the leader hands over, and its successor takes it out")
+	require.Equal(t, leader.ID(), n.Msg.Id)
+	require.Equal(t, server.MemberNone, n.Msg.Member)
+}
+
+// Whoever would be left must have a majority that is up.
+func TestAMajorityStays(t *testing.T) {
+	s := newSite(t, 3)
+	_, err := admin(t, newSite(t, 1).masters[0]).API().RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: "nobody"}))
+	require.Equal(t, connect.CodeNotFound, connect.CodeOf(err))
+
+	leader := s.leader()
+	others := slices.DeleteFunc(slices.Clone(s.masters), func(m *Master) bool { return m == leader })
+	require.NoError(t, others[0].Close())
+	s.eventually("gossip misses it", func() bool { return !(&masters{leader}).Alive(others[0].ID()) })
+	api_ := s.anywhere(leader).API()
+	_, err = api_.RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: others[1].ID()}))
+	require.ErrorContains(t, err, "of the 2 masters that would be left 1 are up, and 2 are needed")
+	_, err = api_.RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: others[0].ID()}))
+	require.NoError(t, err, "the one that is lost may go")
+
+	alone := newSite(t, 1).masters[0]
+	_, err = admin(t, alone).API().RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: alone.ID()}))
+	require.ErrorContains(t, err, "is the only one that votes")
+}
+
+// A token says what its bearer may become, a folder whose it is.
+func TestWhoMayBecomeAMaster(t *testing.T) {
+	s := newSite(t, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	try := func(c Config) error {
+		m, err := New(c)
+		require.NoError(t, err)
+		defer m.Close()
+		return m.Open(ctx)
+	}
+	c := testConfig(t, t.TempDir(), s.store)
+	c.Store, c.Join, c.Token = nil, []string{s.masters[0].Address()}, s.token("core")
+	require.ErrorContains(t, try(c), "the token is for the role core")
+	c.Token = ""
+	require.ErrorIs(t, try(c), joining.ErrNotJoined)
+
+	c.Token = s.token("master")
+	require.NoError(t, try(c), "the refused tries have left nothing that is in the way")
+	other := newSite(t, 1)
+	c.Token = other.token("master")
+	require.ErrorIs(t, try(c), joining.ErrOtherNode)
+}
+
+// A master that has voted and lost its log must not vote again under that name.
+func TestALostLogIsNoNewOne(t *testing.T) {
+	s := newSite(t, 3)
+	last := s.masters[2]
+	require.NoError(t, last.Close())
+	require.NoError(t, os.Remove(last.dir.Path("raft", logFile)))
+	c := testConfig(t, last.cfg.Dir, s.store)
+	c.Store = nil
+	m, err := New(c)
+	require.NoError(t, err)
+	defer m.Close()
+	require.ErrorContains(t, m.Open(t.Context()), "millrace master remove")
+}
