@@ -25,6 +25,7 @@ func scenarios() []*scenario {
 		{name: "cancelled overwrite", maps: 1, reduces: 2, cancel: true, overwrite: true, budgets: []budget{plain}},
 		{name: "a failing reduce", maps: 1, reduces: 2, failing: map[int32]bool{1: true}, budgets: []budget{plain}},
 		{name: "a second attempt reads less", maps: 1, reduces: 2, short: true, budgets: []budget{fault}},
+		{name: "no _SUCCESS", maps: 1, reduces: 2, noSuccess: true, budgets: []budget{fault}},
 		{name: "a store that denies", maps: 1, reduces: 2, overwrite: true, refusals: true, budgets: []budget{fault}},
 	}
 }

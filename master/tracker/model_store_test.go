@@ -82,6 +82,9 @@ func (s *modelStore) Put(ctx context.Context, b, k string, r io.Reader, n int64,
 		return objectstore.Object{}, err
 	}
 	return answered(ctx, s, "Put", true, func() (objectstore.Object, string, error) {
+		if s.m.noSuccess && k == "out/_SUCCESS" {
+			return objectstore.Object{}, "", fmt.Errorf("put: %w", objectstore.ErrDenied)
+		}
 		o, err := s.Memory.Put(carried, b, k, bytes.NewReader(data), n, p)
 		return o, o.ETag, err
 	}, k)

@@ -61,6 +61,7 @@ type scenario struct {
 	failing       map[int32]bool // output tasks whose attempts all fail
 	short         bool           // a second attempt of a reduce has read less than the maps wrote
 	refusals      bool           // the store may refuse a request for good
+	noSuccess     bool           // it refuses _SUCCESS: the commit fails when all parts are there
 	budgets       []budget       // what is tried in `make test`
 }
 
