@@ -17,6 +17,7 @@ import (
 //	genesis.json   the site to be made; gone once it is in the log
 //	admin.json     the administrator's context
 //	store.sha256   what the last start was told of the site's object store
+//	alone          this master begins alone, from a backup or as what is left; gone once the log has it
 //	peers.json     where other masters were last
 //	raft/          log and snapshots; begun: that this master, not the site's first, has a log
 //	tmp/           files on their way to the store; emptied at each start

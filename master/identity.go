@@ -157,11 +157,7 @@ func (d *directory) first(c Config) (*identity, error) {
 		return nil, err
 	}
 	return id, errors.Join(
-		d.Write([]byte(hex.EncodeToString(id.seal[:])+"\n"), "seal.key"),
-		d.Write([]byte(hex.EncodeToString(id.gossipKey)+"\n"), "gossip.key"),
-		d.Write(id.credential.CAPEM, "pki", "ca.pem"),
-		d.Write(id.credential.KeyPEM, "pki", "key.pem"),
-		d.Write(id.credential.CertPEM, "pki", "cert.pem"),
+		d.keepSecrets(id),
 		d.WriteJSON(id.genesis, "genesis.json"),
 		d.WriteJSON(id.nodeFile, "node.json"),
 	)
@@ -194,10 +190,7 @@ func (d *directory) join(ctx context.Context, c Config) (*identity, error) {
 	}
 	c.Log.Info("joined", zap.String("node", id.ID), zap.String("site", id.Site), zap.Strings("masters", a.Masters))
 	return id, errors.Join(
-		d.Write([]byte(hex.EncodeToString(id.seal[:])+"\n"), "seal.key"),
-		d.Write([]byte(hex.EncodeToString(id.gossipKey)+"\n"), "gossip.key"),
-		d.Write(id.credential.CAPEM, "pki", "ca.pem"),
-		d.Write(id.credential.CertPEM, "pki", "cert.pem"),
+		d.keepSecrets(id),
 		d.WriteJSON(id.nodeFile, "node.json"),
 	)
 }

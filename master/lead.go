@@ -139,6 +139,9 @@ func (m *Master) settle(ctx context.Context) error {
 			return fmt.Errorf("admit this master: %w", err)
 		}
 	}
+	if err := m.settleAlone(ctx); err != nil {
+		return err
+	}
 	if !m.storeIsNews() {
 		return nil
 	}
@@ -146,6 +149,25 @@ func (m *Master) settle(ctx context.Context) error {
 		return err
 	}
 	return m.storeIsKnown()
+}
+
+// settleAlone takes the masters out of the set that were in it before this one began alone.
+func (m *Master) settleAlone(ctx context.Context) error {
+	alone, err := m.dir.Read(aloneFile)
+	if err != nil || alone == nil {
+		return err
+	}
+	for _, n := range m.store.View().Nodes("") {
+		if n.Role != state.RoleMaster || n.ID == m.id.ID || n.Spare || n.State != state.NodeAdmitted {
+			continue
+		}
+		out := *n
+		out.Spare = true
+		if _, err := m.entries.Apply(ctx, state.PutNode{Node: out}); err != nil {
+			return fmt.Errorf("begin alone: %w", err)
+		}
+	}
+	return m.dir.Remove(aloneFile)
 }
 
 // storeFile says what a start of this master was told of the site's object store last. Masters that are told

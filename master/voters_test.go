@@ -1,14 +1,17 @@
 package master
 
 import (
+	"bytes"
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"millrace/master/server"
 	"millrace/pkg/api"
@@ -273,4 +276,103 @@ func TestALostLogIsNoNewOne(t *testing.T) {
 	require.NoError(t, err)
 	defer m.Close()
 	require.ErrorContains(t, m.Open(t.Context()), "millrace master remove")
+}
+
+// backup takes one as the administrator.
+func (s *site) backup() []byte {
+	s.t.Helper()
+	stream, err := s.anywhere(s.leader()).API().Backup(s.t.Context(), connect.NewRequest(&api.BackupRequest{}))
+	require.NoError(s.t, err)
+	defer stream.Close()
+	var all []byte
+	for stream.Receive() {
+		all = append(all, stream.Msg().Data...)
+	}
+	require.NoError(s.t, stream.Err())
+	return all
+}
+
+// A backup makes a new site of the same name and secrets: what was in it is there, the old masters are out, and the next
+// term is later than any that the old site may have had.
+func TestBackupAndRestore(t *testing.T) {
+	old := newSite(t, 3)
+	old.token("core")
+	backup := old.backup()
+	tokens := len(old.leader().store.View().Tokens())
+	term := old.leader().raft.CurrentTerm()
+	for _, m := range old.masters {
+		require.NoError(t, m.Close())
+	}
+
+	dir := t.TempDir()
+	r, err := Restore(dir, "again", "test", bytes.NewReader(backup))
+	require.NoError(t, err)
+	require.Equal(t, old.masters[0].id.Site, r.Site)
+	_, err = Restore(dir, "", "test", bytes.NewReader(backup))
+	require.ErrorIs(t, err, ErrNotEmpty)
+
+	c := testConfig(t, dir, old.store)
+	c.Store = nil
+	for range 2 { // and once more, as any master
+		m := openMaster(t, c)
+		require.Equal(t, r.Node, m.ID())
+		require.Greater(t, m.raft.CurrentTerm(), term+termJump)
+		require.Len(t, m.store.View().Tokens(), tokens)
+		settings, _, err := m.stores.site()
+		require.NoError(t, err)
+		require.Equal(t, "very secret", settings.SecretKey)
+		nodes, err := admin(t, m).API().ListNodes(t.Context(), connect.NewRequest(&api.ListNodesRequest{}))
+		require.NoError(t, err)
+		for _, n := range nodes.Msg.Nodes {
+			require.Equal(t, n.Id == m.ID(), n.Member == server.MemberVoter, n)
+		}
+		require.NoFileExists(t, m.dir.Path(aloneFile))
+		require.NoError(t, m.Close())
+	}
+}
+
+// What is no backup, or not all of one, restores nothing.
+func TestWhatIsNoBackup(t *testing.T) {
+	backup := newSite(t, 1).backup()
+	newer := bytes.Replace(backup, []byte(`"version":1`), []byte(`"version":2`), 1)
+	for name, data := range map[string][]byte{
+		"nothing": nil, "something else": []byte("hello\n"), "cut short": backup[:len(backup)-20], "of the future": newer,
+		"header only": backup[:bytes.IndexByte(backup, '\n')+1], "without its key": bytes.Replace(backup, []byte(`"sealKey":"`), []byte(`"sealKex":"`), 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "new")
+			_, err := Restore(dir, "", "test", bytes.NewReader(data))
+			require.ErrorIs(t, err, ErrBackup)
+			require.NoFileExists(t, filepath.Join(dir, "node.json"))
+		})
+	}
+}
+
+// Two of three are gone for good: the third is made the only one, and others join it.
+func TestRecoveryOfTheOneThatIsLeft(t *testing.T) {
+	s := newSite(t, 3)
+	s.token("core")
+	left := s.masters[2]
+	s.eventually("it has everything", func() bool {
+		return left.raft.AppliedIndex() == s.leader().raft.AppliedIndex()
+	})
+	tokens := len(left.store.View().Tokens())
+	for _, m := range s.masters {
+		require.NoError(t, m.Close())
+	}
+	id, err := Recover(left.cfg.Dir, "test", zap.NewNop())
+	require.NoError(t, err)
+	require.Equal(t, left.ID(), id)
+
+	c := testConfig(t, left.cfg.Dir, s.store)
+	c.Store = nil
+	again := openMaster(t, c)
+	require.Len(t, again.store.View().Tokens(), tokens)
+	s.masters = []*Master{again}
+	s.join()
+	s.join()
+	require.Len(t, s.leader().store.View().Nodes(""), 5)
+
+	_, err = Recover(filepath.Join(t.TempDir(), "none"), "test", zap.NewNop())
+	require.ErrorIs(t, err, ErrNoMaster)
 }

@@ -1,14 +1,19 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"connectrpc.com/connect"
+	"go.uber.org/zap"
 
 	"millrace/cmd/cli/view"
+	"millrace/master"
 	"millrace/pkg/api"
 )
 
@@ -63,4 +68,96 @@ func masterRemove(c *call) error {
 func (c *call) masterChanged(n *api.Node, what string) error {
 	v := view.OfNode(n)
 	return c.print(v, func(w io.Writer) { fmt.Fprintf(w, "master %s (%s) %s\n", v.ID, v.Name, what) })
+}
+
+func masterBackup(c *call) error {
+	conn, err := c.connect()
+	if err != nil {
+		return err
+	}
+	stream, err := conn.api().Backup(c.Context.Context, connect.NewRequest(&api.BackupRequest{}))
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	copyTo := func(w io.Writer) (n int64, err error) {
+		for stream.Receive() {
+			if _, err := w.Write(stream.Msg().Data); err != nil {
+				return n, err
+			}
+			n += int64(len(stream.Msg().Data))
+		}
+		return n, stream.Err()
+	}
+	path := c.args[0]
+	if path == "-" {
+		_, err := copyTo(c.env.Stdout)
+		return err
+	}
+	// Beside it first: what was there stays until all of it is there.
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return usagef("name a file that can be written", "%s: %s", path, err)
+	}
+	defer os.Remove(f.Name())
+	n, err := copyTo(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return usagef("name a file that can be written", "%s: %s", path, err)
+	}
+	return c.print(map[string]any{"file": path, "bytes": n}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s in %s; it opens all of the site's secrets: keep it as you keep those\n", formatSize(n), path)
+	})
+}
+
+func masterRestore(c *call) error {
+	dir, err := c.roleDir()
+	if err != nil {
+		return err
+	}
+	in := c.env.Stdin
+	if c.args[0] != "-" {
+		f, err := os.Open(c.args[0])
+		if err != nil {
+			return usagef("millrace master restore FILE --dir DIR", "%s", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	r, err := master.Restore(dir, c.String("name"), Version, in)
+	switch {
+	case errors.Is(err, master.ErrBackup):
+		return usagef("name a file that millrace master backup wrote, whole", "%s: %s", c.args[0], err)
+	case errors.Is(err, master.ErrNotEmpty):
+		return usagef("name another folder: millrace master restore FILE --dir DIR", "%s", err)
+	case err != nil:
+		return c.roleFault(c.inv.name(), dir, err)
+	}
+	return c.print(map[string]any{"node": r.Node, "site": r.Site, "jobs": r.Jobs, "createdAt": r.CreatedAt, "dir": dir}, func(w io.Writer) {
+		fmt.Fprintf(w, "master %s of %s, with %s, as of %s\nnext: millrace master run --dir %s\n", r.Node, r.Site, plural(r.Jobs, "job"), r.CreatedAt, dir)
+	})
+}
+
+func masterRecover(c *call) error {
+	dir, err := c.roleDir()
+	if err != nil {
+		return err
+	}
+	log := newLogger(c.env.Stderr).Named("master")
+	defer log.Sync()
+	id, err := master.Recover(dir, Version, log.WithOptions(zap.IncreaseLevel(zap.WarnLevel)))
+	switch {
+	case errors.Is(err, master.ErrNoMaster):
+		return usagef("name the folder of a master that is stopped: millrace master recover --dir DIR", "%s", err)
+	case err != nil:
+		return c.roleFault(c.inv.name(), dir, err)
+	}
+	return c.print(map[string]any{"node": id, "dir": dir}, func(w io.Writer) {
+		fmt.Fprintf(w, "master %s is the only one of its site now\nnext: millrace master run --dir %s   (the others must never run again: let new ones join, with empty folders)\n", id, dir)
+	})
 }

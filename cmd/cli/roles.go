@@ -30,6 +30,11 @@ func (a *app) masterCommand() *cli.Command {
 		a.leaf(spec{name: "list", aliases: []string{"ls"}, usage: "the site's masters: who leads, who votes, who is up", example: "millrace master list", do: masterList}),
 		a.leaf(spec{name: "add", usage: "let a master back into the set that was taken out of it", args: "ID", min: 1, max: 1, example: "millrace master add master-2", do: masterAdd}),
 		a.leaf(spec{name: "remove", aliases: []string{"rm"}, usage: "take a master out of the set: it has no vote and no part of the log any more", args: "ID", min: 1, max: 1, example: "millrace master remove master-2", do: masterRemove}),
+		a.leaf(spec{name: "backup", usage: "write the site's state, with the key to its secrets, to a file (- is standard output)", args: "FILE", min: 1, max: 1, example: "millrace master backup millrace.backup", do: masterBackup}),
+		a.leaf(spec{name: "restore", usage: "make a master of a backup, in an empty folder, the only one of its site; then run it", args: "FILE", min: 1, max: 1, example: "millrace master restore millrace.backup --dir /var/lib/millrace",
+			flags: []cli.Flag{dirFlag(), &cli.StringFlag{Name: "name", Usage: "`NAME` of the node; default: the host's"}}, do: masterRestore}),
+		a.leaf(spec{name: "recover", usage: "make a stopped master the only one, when the majority is lost for good; then run it, and never the others", example: "millrace master recover --dir /var/lib/millrace",
+			flags: []cli.Flag{dirFlag()}, do: masterRecover}),
 		a.leaf(spec{name: "run", usage: "run a master in the foreground; the first start makes the site, or joins one with --join and --token", example: "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… millrace master run --dir /var/lib/millrace --listen :7400 --advertise 10.0.0.1 --s3 http://minio:9000",
 			flags: []cli.Flag{
 				dirFlag(),
@@ -69,14 +74,19 @@ func dirFlag() cli.Flag {
 	return &cli.StringFlag{Name: "dir", Usage: "`DIR` where the node keeps everything"}
 }
 
+// roleDir is the folder of a node.
+func (c *call) roleDir() (string, error) {
+	dir := c.String("dir")
+	if dir == "" {
+		return "", usagef(c.inv.name()+" --dir DIR", "%s needs --dir DIR, where it keeps everything", c.inv.name())
+	}
+	return filepath.Abs(dir)
+}
+
 // role runs one role until it is told to end: by a signal, or by the end of the
 // process that started it (the lifeline).
 func (c *call) role(name string, run func(ctx context.Context, dir string, log *zap.Logger) error) error {
-	dir := c.String("dir")
-	if dir == "" {
-		return usagef(c.inv.name()+" --dir DIR", "%s needs --dir DIR, where it keeps everything", c.inv.name())
-	}
-	dir, err := filepath.Abs(dir)
+	dir, err := c.roleDir()
 	if err != nil {
 		return err
 	}

@@ -3,10 +3,16 @@
 package clustertest
 
 import (
+	"bufio"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -59,6 +65,7 @@ func TestThreeMasters(t *testing.T) {
 		"leader killed in reduces": {"reduces", func(*testing.T) { c.kill(leader(c)) }},
 		"follower killed":          {"maps", func(*testing.T) { c.kill(follower(c)) }},
 		"leader frozen":            {"maps", func(t *testing.T) { freeze(t, leader(c)) }},
+		"majority frozen":          {"maps", func(t *testing.T) { loseMajority(t, c) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			voters(c, 3)
@@ -95,12 +102,34 @@ func follower(c *cluster) object {
 	return masters[slices.IndexFunc(masters, func(n object) bool { return n["leader"] != true })]
 }
 
-// freeze stops a process until the test's end; the others know nothing of it.
-func freeze(t *testing.T, n object) {
+// freeze stops a process until thaw, or the test's end; the others know nothing of it.
+func freeze(t *testing.T, n object) (thaw func()) {
 	t.Helper()
 	pid := int(n.num("pid"))
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
-	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
+	thaw = func() { syscall.Kill(pid, syscall.SIGCONT) }
+	t.Cleanup(thaw)
+	return thaw
+}
+
+// loseMajority freezes two of three masters: nothing is acknowledged until they are back.
+func loseMajority(t *testing.T, c *cluster) {
+	t.Helper()
+	var thaw []func()
+	for _, m := range c.nodes("MASTER") {
+		if m["leader"] != true {
+			thaw = append(thaw, freeze(t, m))
+		}
+	}
+	r := c.try("join-token", "create", "--role", "task")
+	require.Equal(t, 3, r.code, r.out+r.err)
+	for _, f := range thaw {
+		f()
+	}
+	waitFor(t, "the majority is back", func() (bool, string) {
+		r := c.try("join-token", "create", "--role", "task")
+		return r.code == 0, r.err
+	})
 }
 
 // TestTheSetOfMasters: members are taken out and back while a job runs, the leader too; what would cost
@@ -143,4 +172,69 @@ func TestTheSetOfMasters(t *testing.T) {
 	c.start()
 	voters(c, 3)
 	require.Equal(t, "COMPLETED", c.json("job", "show", id).str("state"))
+}
+
+// TestBackupAndRestore: a backup of a running cluster is the same site on another machine, jobs included; a master that is
+// left of three is made the only one.
+func TestBackupAndRestore(t *testing.T) {
+	c := startCluster(t, "--masters", "3", "--core", "1", "--task", "0", "--slots", "1")
+	newCorpus(1, 100_000).put(t, c, "data")
+	job := c.json("run", "wordcount", "s3://data/in", "s3://data/wc")
+	voters(c, 3)
+	folder := t.TempDir()
+	file := filepath.Join(folder, "site.backup")
+	c.mr("master", "backup", file)
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+	restored := filepath.Join(folder, "restored")
+	require.EqualValues(t, 1, c.json("master", "restore", file, "--dir", restored).num("jobs"))
+	alone := func(dir string) {
+		t.Helper()
+		address := c.serve(dir)
+		shown := c.json("job", "show", job.str("id"), "--server", address)
+		require.Equal(t, job.at("counters"), shown.at("counters"))
+		require.Len(t, c.jsonList("master", "list", "--server", address), 4, "the three that were, and this one")
+	}
+	alone(restored)
+
+	c.stop()
+	left := filepath.Join(c.dir, "master-2")
+	c.mr("master", "recover", "--dir", left)
+	address := c.serve(left)
+	require.Equal(t, job.at("counters"), c.json("job", "show", job.str("id"), "--server", address).at("counters"))
+}
+
+// serve runs a master on a folder until the test's end, and gives its address.
+func (c *cluster) serve(dir string) string {
+	c.t.Helper()
+	cmd := exec.Command(binary(c.t), "master", "run", "--dir", dir, "--listen", "127.0.0.1:0", "--raft-listen", "127.0.0.1:0", "--gossip-listen", "127.0.0.1:0")
+	cmd.Env = c.environ()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	said, err := cmd.StderrPipe()
+	require.NoError(c.t, err)
+	require.NoError(c.t, cmd.Start())
+	address, ended := make(chan string, 1), make(chan struct{})
+	c.t.Cleanup(func() { cmd.Process.Signal(os.Interrupt); <-ended })
+	var log lockedBuffer
+	go func() {
+		defer close(ended)
+		for s := bufio.NewScanner(said); s.Scan(); {
+			fmt.Fprintln(&log, s.Text())
+			if _, rest, ok := strings.Cut(s.Text(), `"address": "`); ok {
+				address <- rest[:strings.IndexByte(rest, '"')]
+			}
+		}
+		cmd.Wait()
+	}()
+	select {
+	case a := <-address:
+		return a
+	case <-ended:
+		c.t.Fatalf("the master ended:\n%s", log.String())
+	case <-time.After(patience):
+		c.t.Fatalf("the master does not start:\n%s", log.String())
+	}
+	return ""
 }

@@ -3059,6 +3059,86 @@ func (x *RemoveMasterRequest) GetId() string {
 	return ""
 }
 
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_user_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{41}
+}
+
+type BackupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupResponse) Reset() {
+	*x = BackupResponse{}
+	mi := &file_user_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupResponse) ProtoMessage() {}
+
+func (x *BackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
+func (*BackupResponse) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *BackupResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 var File_user_proto protoreflect.FileDescriptor
 
 const file_user_proto_rawDesc = "" +
@@ -3328,8 +3408,10 @@ const file_user_proto_rawDesc = "" +
 	"\x10AddMasterRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"%\n" +
 	"\x13RemoveMasterRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id2\xf8\n" +
-	"\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x0f\n" +
+	"\rBackupRequest\"$\n" +
+	"\x0eBackupResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xbd\v\n" +
 	"\x0fMillraceService\x129\n" +
 	"\aGetSite\x12\x1b.millrace.v1.GetSiteRequest\x1a\x11.millrace.v1.Site\x12S\n" +
 	"\fMissingFiles\x12 .millrace.v1.MissingFilesRequest\x1a!.millrace.v1.MissingFilesResponse\x12O\n" +
@@ -3352,7 +3434,8 @@ const file_user_proto_rawDesc = "" +
 	"\x0eListJoinTokens\x12\".millrace.v1.ListJoinTokensRequest\x1a#.millrace.v1.ListJoinTokensResponse\x12\\\n" +
 	"\x0fRevokeJoinToken\x12#.millrace.v1.RevokeJoinTokenRequest\x1a$.millrace.v1.RevokeJoinTokenResponse\x12=\n" +
 	"\tAddMaster\x12\x1d.millrace.v1.AddMasterRequest\x1a\x11.millrace.v1.Node\x12C\n" +
-	"\fRemoveMaster\x12 .millrace.v1.RemoveMasterRequest\x1a\x11.millrace.v1.NodeB\x16Z\x14millrace/pkg/api;apib\x06proto3"
+	"\fRemoveMaster\x12 .millrace.v1.RemoveMasterRequest\x1a\x11.millrace.v1.Node\x12C\n" +
+	"\x06Backup\x12\x1a.millrace.v1.BackupRequest\x1a\x1b.millrace.v1.BackupResponse0\x01B\x16Z\x14millrace/pkg/api;apib\x06proto3"
 
 var (
 	file_user_proto_rawDescOnce sync.Once
@@ -3366,7 +3449,7 @@ func file_user_proto_rawDescGZIP() []byte {
 	return file_user_proto_rawDescData
 }
 
-var file_user_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_user_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_user_proto_goTypes = []any{
 	(*Problems)(nil),                // 0: millrace.v1.Problems
 	(*GetSiteRequest)(nil),          // 1: millrace.v1.GetSiteRequest
@@ -3409,43 +3492,45 @@ var file_user_proto_goTypes = []any{
 	(*RevokeJoinTokenResponse)(nil), // 38: millrace.v1.RevokeJoinTokenResponse
 	(*AddMasterRequest)(nil),        // 39: millrace.v1.AddMasterRequest
 	(*RemoveMasterRequest)(nil),     // 40: millrace.v1.RemoveMasterRequest
-	(*ObjectStore)(nil),             // 41: millrace.v1.ObjectStore
-	(*Program)(nil),                 // 42: millrace.v1.Program
-	(*timestamppb.Timestamp)(nil),   // 43: google.protobuf.Timestamp
-	(*Counter)(nil),                 // 44: millrace.v1.Counter
+	(*BackupRequest)(nil),           // 41: millrace.v1.BackupRequest
+	(*BackupResponse)(nil),          // 42: millrace.v1.BackupResponse
+	(*ObjectStore)(nil),             // 43: millrace.v1.ObjectStore
+	(*Program)(nil),                 // 44: millrace.v1.Program
+	(*timestamppb.Timestamp)(nil),   // 45: google.protobuf.Timestamp
+	(*Counter)(nil),                 // 46: millrace.v1.Counter
 }
 var file_user_proto_depIdxs = []int32{
-	41, // 0: millrace.v1.Site.store:type_name -> millrace.v1.ObjectStore
-	42, // 1: millrace.v1.JobSpec.program:type_name -> millrace.v1.Program
-	41, // 2: millrace.v1.JobSpec.store:type_name -> millrace.v1.ObjectStore
+	43, // 0: millrace.v1.Site.store:type_name -> millrace.v1.ObjectStore
+	44, // 1: millrace.v1.JobSpec.program:type_name -> millrace.v1.Program
+	43, // 2: millrace.v1.JobSpec.store:type_name -> millrace.v1.ObjectStore
 	7,  // 3: millrace.v1.SubmitJobRequest.spec:type_name -> millrace.v1.JobSpec
 	15, // 4: millrace.v1.ListJobsResponse.jobs:type_name -> millrace.v1.Job
-	43, // 5: millrace.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
-	43, // 6: millrace.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	43, // 7: millrace.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	45, // 5: millrace.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
+	45, // 6: millrace.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	45, // 7: millrace.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	13, // 8: millrace.v1.Job.maps:type_name -> millrace.v1.TaskCounts
 	13, // 9: millrace.v1.Job.reduces:type_name -> millrace.v1.TaskCounts
 	14, // 10: millrace.v1.Job.failure:type_name -> millrace.v1.JobFailure
-	44, // 11: millrace.v1.Job.counters:type_name -> millrace.v1.Counter
-	43, // 12: millrace.v1.Job.maps_ended_at:type_name -> google.protobuf.Timestamp
-	43, // 13: millrace.v1.Job.reduces_ended_at:type_name -> google.protobuf.Timestamp
-	43, // 14: millrace.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
+	46, // 11: millrace.v1.Job.counters:type_name -> millrace.v1.Counter
+	45, // 12: millrace.v1.Job.maps_ended_at:type_name -> google.protobuf.Timestamp
+	45, // 13: millrace.v1.Job.reduces_ended_at:type_name -> google.protobuf.Timestamp
+	45, // 14: millrace.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
 	16, // 15: millrace.v1.Job.plan:type_name -> millrace.v1.JobPlan
 	17, // 16: millrace.v1.JobPlan.largest_unsplittable:type_name -> millrace.v1.PlanObject
 	15, // 17: millrace.v1.JobExplanation.job:type_name -> millrace.v1.Job
 	14, // 18: millrace.v1.JobExplanation.failure:type_name -> millrace.v1.JobFailure
 	21, // 19: millrace.v1.ListTasksResponse.tasks:type_name -> millrace.v1.Task
 	22, // 20: millrace.v1.Task.attempts:type_name -> millrace.v1.Attempt
-	43, // 21: millrace.v1.Attempt.started_at:type_name -> google.protobuf.Timestamp
-	43, // 22: millrace.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
+	45, // 21: millrace.v1.Attempt.started_at:type_name -> google.protobuf.Timestamp
+	45, // 22: millrace.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
 	27, // 23: millrace.v1.ListNodesResponse.nodes:type_name -> millrace.v1.Node
-	43, // 24: millrace.v1.Node.joined_at:type_name -> google.protobuf.Timestamp
-	43, // 25: millrace.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
+	45, // 24: millrace.v1.Node.joined_at:type_name -> google.protobuf.Timestamp
+	45, // 25: millrace.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
 	32, // 26: millrace.v1.ListClustersResponse.clusters:type_name -> millrace.v1.Cluster
 	27, // 27: millrace.v1.Cluster.masters:type_name -> millrace.v1.Node
 	31, // 28: millrace.v1.Cluster.groups:type_name -> millrace.v1.InstanceGroup
-	43, // 29: millrace.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
-	43, // 30: millrace.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
+	45, // 29: millrace.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	45, // 30: millrace.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
 	34, // 31: millrace.v1.ListJoinTokensResponse.tokens:type_name -> millrace.v1.JoinToken
 	1,  // 32: millrace.v1.MillraceService.GetSite:input_type -> millrace.v1.GetSiteRequest
 	3,  // 33: millrace.v1.MillraceService.MissingFiles:input_type -> millrace.v1.MissingFilesRequest
@@ -3466,27 +3551,29 @@ var file_user_proto_depIdxs = []int32{
 	37, // 48: millrace.v1.MillraceService.RevokeJoinToken:input_type -> millrace.v1.RevokeJoinTokenRequest
 	39, // 49: millrace.v1.MillraceService.AddMaster:input_type -> millrace.v1.AddMasterRequest
 	40, // 50: millrace.v1.MillraceService.RemoveMaster:input_type -> millrace.v1.RemoveMasterRequest
-	2,  // 51: millrace.v1.MillraceService.GetSite:output_type -> millrace.v1.Site
-	4,  // 52: millrace.v1.MillraceService.MissingFiles:output_type -> millrace.v1.MissingFilesResponse
-	6,  // 53: millrace.v1.MillraceService.UploadFile:output_type -> millrace.v1.UploadFileResponse
-	15, // 54: millrace.v1.MillraceService.SubmitJob:output_type -> millrace.v1.Job
-	15, // 55: millrace.v1.MillraceService.GetJob:output_type -> millrace.v1.Job
-	18, // 56: millrace.v1.MillraceService.ExplainJob:output_type -> millrace.v1.JobExplanation
-	11, // 57: millrace.v1.MillraceService.ListJobs:output_type -> millrace.v1.ListJobsResponse
-	15, // 58: millrace.v1.MillraceService.WatchJob:output_type -> millrace.v1.Job
-	15, // 59: millrace.v1.MillraceService.CancelJob:output_type -> millrace.v1.Job
-	20, // 60: millrace.v1.MillraceService.ListTasks:output_type -> millrace.v1.ListTasksResponse
-	24, // 61: millrace.v1.MillraceService.JobLogs:output_type -> millrace.v1.JobLogsResponse
-	26, // 62: millrace.v1.MillraceService.ListNodes:output_type -> millrace.v1.ListNodesResponse
-	32, // 63: millrace.v1.MillraceService.GetCluster:output_type -> millrace.v1.Cluster
-	30, // 64: millrace.v1.MillraceService.ListClusters:output_type -> millrace.v1.ListClustersResponse
-	34, // 65: millrace.v1.MillraceService.CreateJoinToken:output_type -> millrace.v1.JoinToken
-	36, // 66: millrace.v1.MillraceService.ListJoinTokens:output_type -> millrace.v1.ListJoinTokensResponse
-	38, // 67: millrace.v1.MillraceService.RevokeJoinToken:output_type -> millrace.v1.RevokeJoinTokenResponse
-	27, // 68: millrace.v1.MillraceService.AddMaster:output_type -> millrace.v1.Node
-	27, // 69: millrace.v1.MillraceService.RemoveMaster:output_type -> millrace.v1.Node
-	51, // [51:70] is the sub-list for method output_type
-	32, // [32:51] is the sub-list for method input_type
+	41, // 51: millrace.v1.MillraceService.Backup:input_type -> millrace.v1.BackupRequest
+	2,  // 52: millrace.v1.MillraceService.GetSite:output_type -> millrace.v1.Site
+	4,  // 53: millrace.v1.MillraceService.MissingFiles:output_type -> millrace.v1.MissingFilesResponse
+	6,  // 54: millrace.v1.MillraceService.UploadFile:output_type -> millrace.v1.UploadFileResponse
+	15, // 55: millrace.v1.MillraceService.SubmitJob:output_type -> millrace.v1.Job
+	15, // 56: millrace.v1.MillraceService.GetJob:output_type -> millrace.v1.Job
+	18, // 57: millrace.v1.MillraceService.ExplainJob:output_type -> millrace.v1.JobExplanation
+	11, // 58: millrace.v1.MillraceService.ListJobs:output_type -> millrace.v1.ListJobsResponse
+	15, // 59: millrace.v1.MillraceService.WatchJob:output_type -> millrace.v1.Job
+	15, // 60: millrace.v1.MillraceService.CancelJob:output_type -> millrace.v1.Job
+	20, // 61: millrace.v1.MillraceService.ListTasks:output_type -> millrace.v1.ListTasksResponse
+	24, // 62: millrace.v1.MillraceService.JobLogs:output_type -> millrace.v1.JobLogsResponse
+	26, // 63: millrace.v1.MillraceService.ListNodes:output_type -> millrace.v1.ListNodesResponse
+	32, // 64: millrace.v1.MillraceService.GetCluster:output_type -> millrace.v1.Cluster
+	30, // 65: millrace.v1.MillraceService.ListClusters:output_type -> millrace.v1.ListClustersResponse
+	34, // 66: millrace.v1.MillraceService.CreateJoinToken:output_type -> millrace.v1.JoinToken
+	36, // 67: millrace.v1.MillraceService.ListJoinTokens:output_type -> millrace.v1.ListJoinTokensResponse
+	38, // 68: millrace.v1.MillraceService.RevokeJoinToken:output_type -> millrace.v1.RevokeJoinTokenResponse
+	27, // 69: millrace.v1.MillraceService.AddMaster:output_type -> millrace.v1.Node
+	27, // 70: millrace.v1.MillraceService.RemoveMaster:output_type -> millrace.v1.Node
+	42, // 71: millrace.v1.MillraceService.Backup:output_type -> millrace.v1.BackupResponse
+	52, // [52:72] is the sub-list for method output_type
+	32, // [32:52] is the sub-list for method input_type
 	32, // [32:32] is the sub-list for extension type_name
 	32, // [32:32] is the sub-list for extension extendee
 	0,  // [0:32] is the sub-list for field type_name
@@ -3505,7 +3592,7 @@ func file_user_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_user_proto_rawDesc), len(file_user_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -89,6 +89,8 @@ const (
 	// MillraceServiceRemoveMasterProcedure is the fully-qualified name of the MillraceService's
 	// RemoveMaster RPC.
 	MillraceServiceRemoveMasterProcedure = "/millrace.v1.MillraceService/RemoveMaster"
+	// MillraceServiceBackupProcedure is the fully-qualified name of the MillraceService's Backup RPC.
+	MillraceServiceBackupProcedure = "/millrace.v1.MillraceService/Backup"
 )
 
 // MillraceServiceClient is a client for the millrace.v1.MillraceService service.
@@ -119,6 +121,8 @@ type MillraceServiceClient interface {
 	// AddMaster and RemoveMaster change the set of masters by one and answer when that is done.
 	AddMaster(context.Context, *connect.Request[api.AddMasterRequest]) (*connect.Response[api.Node], error)
 	RemoveMaster(context.Context, *connect.Request[api.RemoveMasterRequest]) (*connect.Response[api.Node], error)
+	// Backup gives the site's state with the key to its secrets, to the administrator: what millrace master restore reads.
+	Backup(context.Context, *connect.Request[api.BackupRequest]) (*connect.ServerStreamForClient[api.BackupResponse], error)
 }
 
 // NewMillraceServiceClient constructs a client for the millrace.v1.MillraceService service. By
@@ -246,6 +250,12 @@ func NewMillraceServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(millraceServiceMethods.ByName("RemoveMaster")),
 			connect.WithClientOptions(opts...),
 		),
+		backup: connect.NewClient[api.BackupRequest, api.BackupResponse](
+			httpClient,
+			baseURL+MillraceServiceBackupProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("Backup")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -270,6 +280,7 @@ type millraceServiceClient struct {
 	revokeJoinToken *connect.Client[api.RevokeJoinTokenRequest, api.RevokeJoinTokenResponse]
 	addMaster       *connect.Client[api.AddMasterRequest, api.Node]
 	removeMaster    *connect.Client[api.RemoveMasterRequest, api.Node]
+	backup          *connect.Client[api.BackupRequest, api.BackupResponse]
 }
 
 // GetSite calls millrace.v1.MillraceService.GetSite.
@@ -367,6 +378,11 @@ func (c *millraceServiceClient) RemoveMaster(ctx context.Context, req *connect.R
 	return c.removeMaster.CallUnary(ctx, req)
 }
 
+// Backup calls millrace.v1.MillraceService.Backup.
+func (c *millraceServiceClient) Backup(ctx context.Context, req *connect.Request[api.BackupRequest]) (*connect.ServerStreamForClient[api.BackupResponse], error) {
+	return c.backup.CallServerStream(ctx, req)
+}
+
 // MillraceServiceHandler is an implementation of the millrace.v1.MillraceService service.
 type MillraceServiceHandler interface {
 	GetSite(context.Context, *connect.Request[api.GetSiteRequest]) (*connect.Response[api.Site], error)
@@ -395,6 +411,8 @@ type MillraceServiceHandler interface {
 	// AddMaster and RemoveMaster change the set of masters by one and answer when that is done.
 	AddMaster(context.Context, *connect.Request[api.AddMasterRequest]) (*connect.Response[api.Node], error)
 	RemoveMaster(context.Context, *connect.Request[api.RemoveMasterRequest]) (*connect.Response[api.Node], error)
+	// Backup gives the site's state with the key to its secrets, to the administrator: what millrace master restore reads.
+	Backup(context.Context, *connect.Request[api.BackupRequest], *connect.ServerStream[api.BackupResponse]) error
 }
 
 // NewMillraceServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -518,6 +536,12 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 		connect.WithSchema(millraceServiceMethods.ByName("RemoveMaster")),
 		connect.WithHandlerOptions(opts...),
 	)
+	millraceServiceBackupHandler := connect.NewServerStreamHandler(
+		MillraceServiceBackupProcedure,
+		svc.Backup,
+		connect.WithSchema(millraceServiceMethods.ByName("Backup")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.v1.MillraceService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case MillraceServiceGetSiteProcedure:
@@ -558,6 +582,8 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 			millraceServiceAddMasterHandler.ServeHTTP(w, r)
 		case MillraceServiceRemoveMasterProcedure:
 			millraceServiceRemoveMasterHandler.ServeHTTP(w, r)
+		case MillraceServiceBackupProcedure:
+			millraceServiceBackupHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -641,4 +667,8 @@ func (UnimplementedMillraceServiceHandler) AddMaster(context.Context, *connect.R
 
 func (UnimplementedMillraceServiceHandler) RemoveMaster(context.Context, *connect.Request[api.RemoveMasterRequest]) (*connect.Response[api.Node], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.RemoveMaster is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) Backup(context.Context, *connect.Request[api.BackupRequest], *connect.ServerStream[api.BackupResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.Backup is not implemented"))
 }
