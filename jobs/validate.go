@@ -3,8 +3,11 @@ package jobs
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/agnivade/levenshtein"
@@ -181,6 +184,10 @@ func (v *verdict) settings(p *api.Program) {
 			v.wrong("property %q: a name is not empty and has no =, white space or control character", name)
 		case strings.ContainsRune(p.Properties[name], 0):
 			v.wrong("property %s: its value contains a zero byte", name)
+		case name == taskTimeout:
+			if _, err := timeoutOf(p.Properties[name]); err != nil {
+				v.wrong("property %s: %v", name, err)
+			}
 		}
 	}
 }
@@ -207,4 +214,31 @@ func didYouMean(name string, known []string) string {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %s?)", best)
+}
+
+// taskTimeout is the property by which a job says how long an attempt may go without progress, as Hadoop has it.
+const taskTimeout = "mapreduce.task.timeout"
+
+// DefaultTaskTimeout is how long an attempt may go without progress if the job does not say.
+const DefaultTaskTimeout = 10 * time.Minute
+
+// TaskTimeout is how long an attempt of the program may go without progress; 0 is for ever.
+func TaskTimeout(p *api.Program) time.Duration {
+	text, ok := p.GetProperties()[taskTimeout]
+	if !ok {
+		return DefaultTaskTimeout
+	}
+	d, err := timeoutOf(text)
+	if err != nil { // it was refused at the submit
+		return DefaultTaskTimeout
+	}
+	return d
+}
+
+func timeoutOf(text string) (time.Duration, error) {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) {
+		return 0, fmt.Errorf("%q is no number of milliseconds (0: without limit)", text)
+	}
+	return time.Duration(ms) * time.Millisecond, nil
 }

@@ -71,6 +71,7 @@ func TestValidateNamesTheMistake(t *testing.T) {
 		}, "file a: two files"},
 		"env name":        {func(s *api.JobSpec) { s.Program.Env = map[string]string{"1A": ""} }, `"1A"`},
 		"env of ours":     {func(s *api.JobSpec) { s.Program.Env = map[string]string{"MILLRACE_X": ""} }, "MILLRACE_X"},
+		"task timeout":    {func(s *api.JobSpec) { s.Program.Properties = map[string]string{"mapreduce.task.timeout": "10m"} }, `property mapreduce.task.timeout: "10m" is no number of milliseconds`},
 		"property":        {func(s *api.JobSpec) { s.Program.Properties = map[string]string{"a b": ""} }, `property "a b"`},
 		"no input":        {func(s *api.JobSpec) { s.Input = nil }, "no input"},
 		"input not s3":    {func(s *api.JobSpec) { s.Input = []string{"gs://b/x"} }, `"gs://b/x"`},

@@ -138,6 +138,22 @@ func TestFailingProgram(t *testing.T) {
 	require.Contains(t, r.err, "wrote nothing")
 }
 
+// TestAHangingProgram: an attempt that gets no further is ended with that cause; one that says that it gets on is not.
+func TestAHangingProgram(t *testing.T) {
+	c := startCluster(t, "--core", "1", "--task", "0", "--slots", "2")
+	newCorpus(1, 10_000).put(t, c, "data")
+	args := func(mapper, output string) []string {
+		return []string{"job", "submit", "--wait", "--mapper", mapper, "--reducer", "cat", "--max-attempts", "1", "-D", "mapreduce.task.timeout=1000",
+			"--input", "s3://data/in/a-large.txt", "--output", output}
+	}
+	r := c.try(args("read line; sleep 600; cat", "s3://data/hangs")...)
+	require.Equal(t, 1, r.code, r.err)
+	require.Contains(t, c.mr("job", "why", "last"), "no progress for 1s")
+	require.Empty(t, processesNaming("sleep 600"), "what it had started is gone")
+	requireNothing(t, c, "data", "hangs")
+	c.mr(args("for i in 1 2 3 4 5 6 7 8; do sleep 0.4; echo reporter:status:at it >&2; done; cat", "s3://data/slow")...)
+}
+
 // TestQueue: what does not fit waits and is seen waiting; a node never runs more than its slots.
 func TestQueue(t *testing.T) {
 	c := startCluster(t, small...)

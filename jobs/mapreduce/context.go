@@ -61,6 +61,10 @@ func (c *Context) Count(group, name string, n int64) { c.t.Counter(group, name).
 // Context is cancelled when the attempt has to end: for calls that may take long. Safe for concurrent use.
 func (c *Context) Context() context.Context { return c.t.Context() }
 
+// Progress says that the program gets on with a record that takes long. An attempt that reads and writes nothing, counts
+// nothing and says nothing for ten minutes (property mapreduce.task.timeout, in milliseconds) is ended.
+func (c *Context) Progress() { c.t.Alive() }
+
 // Position is the input object, as a URL, and the byte offset in it of the record
 // being mapped. It is empty in a reduce.
 func (c *Context) Position() (url string, offset int64) { return c.t.Position() }

@@ -64,6 +64,7 @@ func (r *reporter) command(line []byte) bool {
 		return false
 	}
 	if bytes.HasPrefix(rest, []byte("status:")) {
+		r.task.Alive()
 		return true // known, and shown nowhere yet
 	}
 	rest, ok = bytes.CutPrefix(rest, []byte("counter:"))

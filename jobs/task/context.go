@@ -43,6 +43,7 @@ type Context struct {
 	records, bytes            int64 // emitted; the emitting goroutine's alone
 	combineInput, combineKept int64 // combined outside of the collector
 
+	alive  atomic.Int64
 	failed atomic.Bool // err is set; may be read by any goroutine
 	once   sync.Once
 	err    error
@@ -72,6 +73,21 @@ func (t *Context) Position() (url string, offset int64) {
 		return "", 0
 	}
 	return t.position()
+}
+
+// Alive says that the program gets on, though no record may show it: an attempt without progress is ended after a while. It is
+// safe for concurrent use, as counters are, which say so, too.
+func (t *Context) Alive() { t.alive.Add(1) }
+
+// signs changes with each sign of life.
+func (t *Context) signs() int64 {
+	n := t.alive.Load()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.counters {
+		n += c.Value()
+	}
+	return n
 }
 
 // Emit takes one record and keeps neither slice. It may be called from one

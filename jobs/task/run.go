@@ -33,6 +33,7 @@ type Config struct {
 type Progress struct {
 	due            atomic.Bool
 	bytes, records atomic.Int64
+	task           atomic.Pointer[Context] // once it runs
 }
 
 // Ask makes the task publish at its next record.
@@ -41,6 +42,14 @@ func (p *Progress) Ask() { p.due.Store(true) }
 // Done is what was published last: bytes of input (map) or of decoded segments
 // (reduce), and records of input.
 func (p *Progress) Done() (bytes, records int64) { return p.bytes.Load(), p.records.Load() }
+
+// Alive is a number that changes whenever the program says that it gets on.
+func (p *Progress) Alive() int64 {
+	if t := p.task.Load(); t != nil {
+		return t.signs()
+	}
+	return 0
+}
 
 func (p *Progress) publish(bytes, records int64) {
 	p.due.Store(false)
@@ -94,6 +103,7 @@ func (a *attempt) run() error {
 	if a.task.maxRecord <= 0 {
 		a.task.maxRecord = 64 << 20
 	}
+	a.progress.task.Store(a.task)
 	var err error
 	if l.WorkDir != "" {
 		a.spill = l.WorkDir + "/.spill"

@@ -313,7 +313,7 @@ func (s *session) report() error {
 	s.progress.Ask()
 	return s.send(&api.FromChild{Message: &api.FromChild_Progress{Progress: &api.ChildProgress{
 		Attempt: s.lease.Attempt, BytesDone: bytes, RecordsDone: records,
-		StoreRetries: s.retried.Count() - s.before, StoreTrouble: s.retried.Last()}}})
+		StoreRetries: s.retried.Count() - s.before, StoreTrouble: s.retried.Last(), Alive: s.progress.Alive()}}})
 }
 
 func (s *session) finish(r *api.AttemptResult, reusable bool) error {

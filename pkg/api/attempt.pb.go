@@ -707,6 +707,7 @@ type ChildProgress struct {
 	RecordsDone   int64                  `protobuf:"varint,3,opt,name=records_done,json=recordsDone,proto3" json:"records_done,omitempty"`
 	StoreRetries  int64                  `protobuf:"varint,4,opt,name=store_retries,json=storeRetries,proto3" json:"store_retries,omitempty"` // requests to the object store that were repeated
 	StoreTrouble  string                 `protobuf:"bytes,5,opt,name=store_trouble,json=storeTrouble,proto3" json:"store_trouble,omitempty"`  // what the last one was repeated for
+	Alive         int64                  `protobuf:"varint,6,opt,name=alive,proto3" json:"alive,omitempty"`                                   // changes whenever the program says that it gets on: a counter, a status, Progress
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -774,6 +775,13 @@ func (x *ChildProgress) GetStoreTrouble() string {
 		return x.StoreTrouble
 	}
 	return ""
+}
+
+func (x *ChildProgress) GetAlive() int64 {
+	if x != nil {
+		return x.Alive
+	}
+	return 0
 }
 
 type ChildResult struct {
@@ -894,14 +902,15 @@ const file_attempt_proto_rawDesc = "" +
 	"\x06ledger\x18\x06 \x01(\v2\x13.millrace.v1.LedgerR\x06ledger\x12\x16\n" +
 	"\x06digest\x18\a \x01(\x06R\x06digest\"'\n" +
 	"\vChildCancel\x12\x18\n" +
-	"\aattempt\x18\x01 \x01(\tR\aattempt\"\xb5\x01\n" +
+	"\aattempt\x18\x01 \x01(\tR\aattempt\"\xcb\x01\n" +
 	"\rChildProgress\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x12\x1d\n" +
 	"\n" +
 	"bytes_done\x18\x02 \x01(\x03R\tbytesDone\x12!\n" +
 	"\frecords_done\x18\x03 \x01(\x03R\vrecordsDone\x12#\n" +
 	"\rstore_retries\x18\x04 \x01(\x03R\fstoreRetries\x12#\n" +
-	"\rstore_trouble\x18\x05 \x01(\tR\fstoreTrouble\"w\n" +
+	"\rstore_trouble\x18\x05 \x01(\tR\fstoreTrouble\x12\x14\n" +
+	"\x05alive\x18\x06 \x01(\x03R\x05alive\"w\n" +
 	"\vChildResult\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x122\n" +
 	"\x06result\x18\x02 \x01(\v2\x1a.millrace.v1.AttemptResultR\x06result\x12\x1a\n" +

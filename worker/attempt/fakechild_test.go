@@ -111,6 +111,11 @@ func (f *fake) run(l *api.ChildLease, n int) {
 			time.Sleep(time.Hour)
 		case "progress":
 			f.send(&api.FromChild{Message: &api.FromChild_Progress{Progress: &api.ChildProgress{Attempt: l.Attempt, BytesDone: int64(num)}}})
+		case "idle": // reports, and gets no further
+			for {
+				f.send(&api.FromChild{Message: &api.FromChild_Progress{Progress: &api.ChildProgress{Attempt: l.Attempt, BytesDone: 7}}})
+				time.Sleep(5 * time.Millisecond)
+			}
 		case "close":
 			f.conn.Close()
 			time.Sleep(time.Hour)

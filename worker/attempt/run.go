@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"millrace/jobs"
 	"millrace/pkg/api"
 	"millrace/pkg/shortage"
 )
@@ -41,7 +43,7 @@ func (p *Pool) Run(ctx context.Context, a Attempt) (result *api.AttemptResult, o
 			return startFailure(err, a.Executable != ""), out
 		}
 		c.job = a.Lease.Job
-		r := run{c: c, a: a, silence: p.cfg.Silence, begun: cpuTime(c.pid())}
+		r := &run{c: c, a: a, silence: p.cfg.Silence, begun: cpuTime(c.pid()), out: out}
 		c.pump.to(out)
 		result, reusable := r.run(ctx)
 		if result == nil { // it had died before it took the lease
@@ -103,6 +105,8 @@ type run struct {
 	a       Attempt
 	silence time.Duration
 	begun   time.Duration // the child's CPU time at the start
+	out     *Log
+	fed     atomic.Bool // all segments are there
 }
 
 // run gives nil if the child ended before it could take the lease.
@@ -136,6 +140,7 @@ func (r *run) run(ctx context.Context) (result *api.AttemptResult, reusable bool
 // feed passes segments on until stopped.
 func (r *run) feed() (stop func()) {
 	if r.a.Segments == nil {
+		r.fed.Store(true)
 		return func() {}
 	}
 	quit := make(chan struct{})
@@ -149,6 +154,7 @@ func (r *run) feed() (stop func()) {
 				return
 			case list, ok := <-r.a.Segments:
 				if !ok {
+					r.fed.Store(true)
 					return
 				}
 				m := &api.ChildSegments{Attempt: r.a.Lease.Attempt, Segments: list}
@@ -165,6 +171,7 @@ func (r *run) feed() (stop func()) {
 func (r *run) follow(ctx context.Context) (*api.AttemptResult, bool) {
 	silent := time.NewTimer(r.silence)
 	defer silent.Stop()
+	watch := hang{limit: jobs.TaskTimeout(r.a.Lease.GetProgram()), now: time.Now, io: func() int64 { return ioOf(r.c.pid()) }}
 	for {
 		select {
 		case m, ok := <-r.c.msgs:
@@ -172,8 +179,14 @@ func (r *run) follow(ctx context.Context) (*api.AttemptResult, bool) {
 				return r.died(), false
 			}
 			silent.Reset(r.silence)
-			if pr := m.GetProgress(); pr != nil && pr.Attempt == r.a.Lease.Attempt && r.a.Progress != nil {
-				r.a.Progress(pr)
+			if pr := m.GetProgress(); pr != nil && pr.Attempt == r.a.Lease.Attempt {
+				if r.a.Progress != nil {
+					r.a.Progress(pr)
+				}
+				if watch.over(pr, r.out.Size(), !r.fed.Load()) {
+					r.cancel()
+					return r.failed(watch.message()), false
+				}
 			}
 			if res := m.GetResult(); res != nil && res.Attempt == r.a.Lease.Attempt {
 				return r.account(unordered(res.Result)), res.Reusable
