@@ -154,6 +154,24 @@ func TestAHangingProgram(t *testing.T) {
 	c.mr(args("for i in 1 2 3 4 5 6 7 8; do sleep 0.4; echo reporter:status:at it >&2; done; cat", "s3://data/slow")...)
 }
 
+// TestAStraggler: a map that stands still on one node is run on another one beside it, and leaves no trace.
+func TestAStraggler(t *testing.T) {
+	c := startCluster(t, "--core", "2", "--task", "0", "--slots", "2")
+	in := newCorpus(1, 1<<20)
+	in.put(t, c, "data")
+	once := filepath.Join(t.TempDir(), "once")
+	slow := script(t, "slow.sh", "#!/bin/sh\nif [ \"$mapreduce_task_partition\" = 3 ] && mkdir "+once+"; then sleep 700; fi\ntr -s ' \\t\\r' '\\n\\n\\n' | sed '/^$/d; s/$/\\t1/'\n")
+	job := c.waitJob(c.submit("--mapper", "./slow.sh", "--reducer", `awk -F '\t' '{ if (NR > 1 && ($1 "") != (k "")) { print k "\t" n; n = 0 } k = $1; n += $2 } END { if (NR) print k "\t" n }'`,
+		"--file", slow, "--input", "s3://data/in", "--split-size", "128KiB", "--reduces", "2", "--output", "s3://data/o"))
+	require.Equal(t, "COMPLETED", job.str("state"), job)
+	require.EqualValues(t, 1, job.num("attempts", "speculative"), job)
+	require.EqualValues(t, 1, job.num("attempts", "killed"), job)
+	require.Zero(t, job.num("attempts", "failed"), job)
+	_, lines := readOutput(t, c, "data", "o/")
+	requireCounts(t, in.counts, lines)
+	require.Empty(t, processesNaming("sleep 700"))
+}
+
 // TestQueue: what does not fit waits and is seen waiting; a node never runs more than its slots.
 func TestQueue(t *testing.T) {
 	c := startCluster(t, small...)

@@ -91,17 +91,7 @@ func (w *world) joinDisk(id, role string, slots int, total int64) *worker {
 	k.mu.Lock()
 	k.disk = &disk{total: total, ours: map[string]int64{}}
 	k.mu.Unlock()
-	go func() {
-		for tick := time.NewTicker(500 * time.Millisecond); ; {
-			select {
-			case <-tick.C:
-				k.beat()
-			case <-k.done:
-				tick.Stop()
-				return
-			}
-		}
-	}()
+	k.beats()
 	return k
 }
 

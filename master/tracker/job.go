@@ -53,9 +53,10 @@ type job struct {
 	unlogged   []upload // made, refused by the log: to be aborted
 	retryAfter *time.Timer
 
-	learnt map[string]*learnt // by kind: the disk that its tasks need
-	noRoom string             // why nothing of it runs: no node has the disk for it; "" = that is not so
-	stuck  time.Time          // since when
+	speeds map[string][]float64 // by kind: of tasks that are done, in bytes per second; since this leader leads
+	learnt map[string]*learnt   // by kind: the disk that its tasks need
+	noRoom string               // why nothing of it runs: no node has the disk for it; "" = that is not so
+	stuck  time.Time            // since when
 
 	redone  map[int]int // commit: how often a part had to be made again
 	resumed bool        // a commit was begun before
@@ -85,6 +86,7 @@ type task struct {
 	avoid      []string // nodes where one has failed
 	shun       []string // nodes where one could not read what others could
 	waiting    bool     // in the queue
+	straggles  bool     // it is to have an upload for a second attempt
 	current    *attempt // that may still win
 	spare      *upload  // made ahead, for the next attempt
 	gone       bool     // the winner's segment node says it does not have it
@@ -110,7 +112,7 @@ func (t *Tracker) take(rec *state.Job, inherited bool) {
 		id: rec.ID, rec: rec, spec: &api.JobSpec{}, log: t.log.With(zap.String("job", rec.ID)),
 		inherited: inherited, uncertain: inherited && rec.Planned(), recheck: inherited,
 		waiting: map[string]*queue{state.Map: {}, state.Reduce: {}},
-		live:    map[string]*attempt{}, told: map[string]bool{}, learnt: map[string]*learnt{state.Map: {factor: 1}, state.Reduce: {factor: 1}}, redone: map[int]int{}, news: map[int]bool{},
+		live:    map[string]*attempt{}, speeds: map[string][]float64{}, told: map[string]bool{}, learnt: map[string]*learnt{state.Map: {factor: 1}, state.Reduce: {factor: 1}}, redone: map[int]int{}, news: map[int]bool{},
 		checkSegments: true, resumed: rec.Phase == state.PhaseCommitting,
 	}
 	t.jobs[j.id] = j

@@ -23,6 +23,8 @@ type attempt struct {
 	started  bool      // in a slot; else in the worker's queue
 	from     time.Time // by its worker's clock
 	listed   time.Time // by this leader's
+	began    time.Time // in its slot, by this leader's; when it was taken over, if that is all that is known
+	second   bool      // it runs beside a straggler
 	moved    time.Time // when bytes or records last changed, by this leader's
 	bytes    int64
 	records  int64
@@ -45,7 +47,7 @@ func (t *Tracker) attemptID(j *job, k *task) string {
 // list and unlist keep the books of attempts that are not over.
 func (t *Tracker) list(a *attempt) {
 	a.listed = t.cfg.Now()
-	a.moved = a.listed
+	a.moved, a.began = a.listed, a.listed
 	t.attempts[a.id] = a
 	a.job.live[a.id] = a
 	if n := t.nodes[a.node]; n != nil {
@@ -66,7 +68,7 @@ func (t *Tracker) unlist(a *attempt) {
 		delete(n.attempts, a.id)
 	}
 	if a.task.current == a {
-		a.task.current = nil
+		t.promote(a.job, a.task)
 	}
 	t.untell(a)
 }
@@ -164,6 +166,9 @@ func (t *Tracker) onStarted(node string, m *api.AttemptStarted) {
 	a := t.attempts[m.Attempt]
 	if a == nil || a.node != node {
 		return
+	}
+	if !a.started {
+		a.began = t.cfg.Now()
 	}
 	a.started, a.revoking, a.heard = true, false, true
 	if m.UnixMs > 0 {

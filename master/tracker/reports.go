@@ -105,6 +105,8 @@ func (t *Tracker) succeed(a *attempt, r *api.AttemptReport) {
 		if n := t.nodes[a.node]; n != nil {
 			n.pause = 0
 		}
+		j.clocked(k, win)
+		t.outrun(j, k)
 		if k.id.Kind == state.Reduce {
 			t.afterReduce(j)
 			return
@@ -324,6 +326,7 @@ func (t *Tracker) ended(a *attempt, e *state.EndedAttempt, as string, then func(
 // end proposes an attempt's end; the attempt is listed until the log has it.
 func (t *Tracker) end(a *attempt, e state.EndTask, then func(state.EndTaskResult)) {
 	a.ending = true
+	e.Speculative = a.second
 	j := a.job
 	t.proposeEnd(e, func(res state.EndTaskResult) {
 		t.unlist(a)

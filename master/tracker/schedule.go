@@ -26,6 +26,7 @@ func (t *Tracker) schedule() {
 	t.rebalance()
 	t.preempt()
 	t.starve()
+	t.speculate()
 }
 
 // assign hands out tasks to the given room. With prefetch, maps alone.

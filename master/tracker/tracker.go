@@ -75,20 +75,21 @@ type Tracker struct {
 	changes changes // leader-only news, for watchers
 
 	// Owned by the loop from here on.
-	ctx      context.Context
-	fatal    error
-	jobs     map[string]*job
-	nodes    map[string]*node
-	volumes  map[string]*volume
-	attempts map[string]*attempt
-	made     uint64 // attempts named in this term
-	entries  pipeline
-	dirty    map[*job]struct{}
-	seen     map[string]bool      // nodes that have said hello in this term
-	moved    map[string]time.Time // when a node last said hello or went down
-	leaseUp  bool                 // the lease after the start is over
-	planners chan struct{}
-	timers   map[*time.Timer]struct{}
+	ctx        context.Context
+	fatal      error
+	jobs       map[string]*job
+	nodes      map[string]*node
+	volumes    map[string]*volume
+	attempts   map[string]*attempt
+	made       uint64 // attempts named in this term
+	entries    pipeline
+	dirty      map[*job]struct{}
+	seen       map[string]bool      // nodes that have said hello in this term
+	moved      map[string]time.Time // when a node last said hello or went down
+	leaseUp    bool                 // the lease after the start is over
+	planners   chan struct{}
+	speculated time.Time // when stragglers were looked for last
+	timers     map[*time.Timer]struct{}
 }
 
 // New returns a Tracker. It starts nothing.

@@ -50,7 +50,7 @@ func (t *Tracker) makeUploads(j *job) {
 	for len(j.unmade) > 0 && len(batch) < t.cfg.UploadBatch {
 		k := j.unmade[0]
 		j.unmade = j.unmade[1:]
-		if k.done || !k.waiting || k.spare != nil {
+		if k.done || !k.waiting && !k.straggles || k.spare != nil {
 			continue
 		}
 		k.spare = &upload{} // on its way

@@ -43,6 +43,7 @@ type worker struct {
 	spoil  string                          // what becomes of the first segment of map 0
 	disk   *disk                           // nil: it does not say
 	ill    string                          // why it takes no tasks
+	hang   func(*api.Lease) bool           // it stands still until it is killed
 }
 
 type run struct {
@@ -162,6 +163,21 @@ func (k *worker) beat() {
 	}
 	k.mu.Unlock()
 	k.tell(&api.WorkerMessage{Message: &api.WorkerMessage_Heartbeat{Heartbeat: h}})
+}
+
+// beats sends heartbeats until the worker ends.
+func (k *worker) beats() {
+	go func() {
+		for tick := time.NewTicker(500 * time.Millisecond); ; {
+			select {
+			case <-tick.C:
+				k.beat()
+			case <-k.done:
+				tick.Stop()
+				return
+			}
+		}
+	}()
 }
 
 // cut breaks the connection; what is in the air is lost.
@@ -360,6 +376,9 @@ func (k *worker) work(ctx context.Context, l *api.Lease) *api.AttemptResult {
 	k.mu.Lock()
 	pace := k.pace
 	k.mu.Unlock()
+	if k.hang != nil && k.hang(l) {
+		pace = time.Hour
+	}
 	select {
 	case <-time.After(pace):
 	case <-ctx.Done():

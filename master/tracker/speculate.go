@@ -1,0 +1,187 @@
+package tracker
+
+import (
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"millrace/master/state"
+)
+
+// Stragglers get a second attempt beside the first, in slots that nothing else wants. Which, follows LATE
+// (M. Zaharia and others, "Improving MapReduce Performance in Heterogeneous Environments", OSDI 2008): by the rate of their
+// progress, the one with the longest time left first, a bounded number at once, and none that is nearly done.
+const (
+	speculateEvery = time.Second
+	// A task runs so long at least, and so many times longer than its input takes at the median speed of its kind, before
+	// it is a straggler; one that has passed all of its input, whose rate tells nothing, longer.
+	stragglerAfter = 3 * time.Second
+	stragglerTimes = 2
+	finishingTimes = 3
+	// At most one in so many of a job's tasks has a second attempt at a time, but always one.
+	speculatedShare = 10
+	speedsKept      = 101 // of each kind, of those that ended last
+)
+
+// The properties that turn it off, as Hadoop has them.
+var speculative = map[string]string{state.Map: "mapreduce.map.speculative", state.Reduce: "mapreduce.reduce.speculative"}
+
+func (j *job) speculates(kind string) bool {
+	return j.spec.GetProgram().GetProperties()[speculative[kind]] != "false"
+}
+
+// clocked notes how fast a task was: bytes of its input per second, by its worker's clock.
+func (j *job) clocked(k *task, win *state.Completion) {
+	took := max(win.EndedAt.Sub(win.StartedAt), time.Millisecond)
+	speed := float64(max(j.inputOf(k, win), 1)) / took.Seconds()
+	list := append(j.speeds[k.id.Kind], speed)
+	j.speeds[k.id.Kind] = list[max(0, len(list)-speedsKept):]
+}
+
+// inputOf is the bytes that a task reads: of a map's split, of what the reduces that are done have decoded.
+func (j *job) inputOf(k *task, win *state.Completion) int64 {
+	switch {
+	case k.id.Kind == state.Map:
+		return k.bytes
+	case win != nil:
+		return win.Ledger.Bytes
+	}
+	return j.rec.MapLedger.Bytes / int64(max(j.rec.Reduces, 1)) // no better guess
+}
+
+// straggler says whether an attempt is one, and how long it will take yet, as far as that can be told. The
+// median is of bytes per second.
+func (j *job) straggler(a *attempt, median float64, now time.Time) (left time.Duration, slow bool) {
+	k := a.task
+	size := float64(max(j.inputOf(k, nil), 1))
+	ran := now.Sub(a.began)
+	usual := seconds(size / median)
+	if ran < stragglerAfter || ran < stragglerTimes*usual {
+		return 0, false
+	}
+	done := float64(a.bytes)
+	if done >= size {
+		return ran, ran > finishingTimes*usual
+	}
+	left = ran // nothing at all is known of one that has done nothing
+	if done > 0 {
+		left = seconds((size - done) / (done / ran.Seconds()))
+	}
+	left = max(left, now.Sub(a.moved)) // nor of one that stands still
+	return left, left > usual          // a second one would be faster
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// speculate gives second attempts to stragglers while slots are free.
+func (t *Tracker) speculate() {
+	now := t.cfg.Now()
+	if now.Sub(t.speculated) < speculateEvery {
+		return
+	}
+	t.speculated = now
+	room := t.freeNodes()
+	if len(room) == 0 {
+		return
+	}
+	for _, j := range t.jobs {
+		if !t.leasing(j) || j.rec.Phase == state.PhaseCommitting {
+			continue
+		}
+		for _, kind := range []string{state.Map, state.Reduce} {
+			if kind == state.Reduce && j.rec.MapsDone < j.rec.Maps || len(j.speeds[kind]) == 0 || !j.speculates(kind) {
+				continue // reduces wait for maps; there is nothing to compare with
+			}
+			for _, a := range t.stragglers(j, kind, now) {
+				t.second(j, a)
+			}
+		}
+	}
+}
+
+// stragglers are the attempts of a kind that are to have a second one beside them now, the slowest first.
+func (t *Tracker) stragglers(j *job, kind string, now time.Time) (list []*attempt) {
+	speeds := slices.Sorted(slices.Values(j.speeds[kind]))
+	median := speeds[len(speeds)/2]
+	left := map[*attempt]time.Duration{}
+	tries := map[*task]int{}
+	for _, a := range j.live {
+		tries[a.task]++
+	}
+	running := 0
+	for _, a := range j.live {
+		if a.task.id.Kind != kind {
+			continue
+		}
+		if a.second {
+			running++
+		}
+		if !a.started || a.killing != "" || a.ending || a.task.done || a.task.current != a || tries[a.task] > 1 {
+			continue
+		}
+		if d, slow := j.straggler(a, median, now); slow {
+			left[a] = d
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, func(a, b *attempt) int {
+		if left[a] != left[b] {
+			return int(left[b]/time.Millisecond) - int(left[a]/time.Millisecond)
+		}
+		return a.task.id.Index - b.task.id.Index
+	})
+	return list[:min(len(list), max(0, max(1, len(j.tasks(kind))/speculatedShare)-running))]
+}
+
+// second leases a straggler's task once more, on another node that is free. An output task needs an upload of its
+// own first.
+func (t *Tracker) second(j *job, a *attempt) {
+	k := a.task
+	if j.writesOutput(k) && !k.uploaded() {
+		if k.spare == nil && !k.straggles {
+			k.straggles = true
+			j.unmade = append(j.unmade, k)
+			t.touch(j)
+		}
+		return
+	}
+	for _, n := range t.freeNodes() {
+		if n.Cluster != j.rec.Cluster || n.ID == a.node || n.Disk < t.need(j, k) || slices.Contains(k.avoid, n.ID) || slices.Contains(k.shun, n.ID) {
+			continue
+		}
+		before := k.number
+		t.lease(j, k, n.ID)
+		if k.number == before {
+			continue // it has not left
+		}
+		k.straggles = false
+		for _, b := range j.live {
+			if b.task == k && b != a {
+				b.second = true
+			}
+		}
+		j.log.Info("a second attempt beside a straggler", zap.String("task", k.String()), zap.String("straggler", a.id), zap.String("node", n.ID))
+		return
+	}
+}
+
+// outrun ends the attempts of a task that another one has won.
+func (t *Tracker) outrun(j *job, k *task) {
+	for _, a := range j.live {
+		if a.task == k {
+			t.kill(a, "another attempt was faster")
+		}
+	}
+}
+
+// promote makes another live attempt of a task the one that may win, when its current one is over.
+func (t *Tracker) promote(j *job, k *task) {
+	var best *attempt
+	for _, a := range j.live {
+		if a.task == k && a.killing == "" && !a.ending && (best == nil || a.id < best.id) {
+			best = a
+		}
+	}
+	k.current = best
+}

@@ -1,0 +1,163 @@
+package tracker
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/master/state"
+	"millrace/pkg/api"
+)
+
+// first says whether an attempt is the first one at its task.
+func first(l *api.Lease) bool { return l.Number == 1 }
+
+// A straggler gets a second attempt elsewhere, of whatever kind it is. One of the two wins, the other is
+// killed, and counts as no failure.
+func TestAStragglerGetsASecondAttempt(t *testing.T) {
+	for name, kind := range map[string]struct {
+		maps, reduces int
+		straggles     func(l *api.Lease) bool
+	}{
+		"a map":                {8, 2, func(l *api.Lease) bool { return isMap(l) && l.Index == 5 && first(l) }},
+		"a reduce":             {4, 6, func(l *api.Lease) bool { return !isMap(l) && l.Index == 3 && first(l) }},
+		"a map of its own job": {8, 0, func(l *api.Lease) bool { return l.Index == 2 && first(l) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				for i := range 2 {
+					k := w.join(fmt.Sprintf("i-%d", i), state.RoleCore, 3)
+					k.at(500 * time.Millisecond)
+					k.hang = kind.straggles
+					k.beats()
+				}
+				w.lead()
+				began := time.Now()
+				w.submit(kind.maps, kind.reduces, nil)
+				w.await()
+				w.committed()
+				j := w.job()
+				require.Equal(t, 1, j.Speculative, "it is counted")
+				require.Equal(t, 1, j.Killed, "the straggler is ended")
+				require.Zero(t, j.Failed)
+				require.Zero(t, j.Lost)
+				require.Less(t, time.Since(began), 30*time.Second, "of virtual time")
+			})
+		})
+	}
+}
+
+// The straggler may win after all: then the second one is killed.
+func TestAStragglerMayWin(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		for i := range 2 {
+			k := w.join(fmt.Sprintf("i-%d", i), state.RoleCore, 3)
+			k.at(500 * time.Millisecond)
+			k.play = func(l *api.Lease) *api.Failure {
+				if isMap(l) && l.Index == 5 && first(l) {
+					time.Sleep(8 * time.Second)
+				}
+				return nil
+			}
+			k.hang = func(l *api.Lease) bool { return isMap(l) && l.Index == 5 && !first(l) }
+			k.beats()
+		}
+		w.lead()
+		w.submit(8, 2, nil)
+		w.await()
+		w.committed()
+		require.Equal(t, 1, w.job().Speculative)
+		require.Equal(t, 1, w.job().Killed)
+		require.Zero(t, w.job().Failed)
+	})
+}
+
+// Without another node, without a free slot, where the job says no, or where a task is as slow as its input is
+// large, nothing is tried twice.
+func TestWhatIsNoStraggler(t *testing.T) {
+	slow := func(l *api.Lease) *api.Failure {
+		if isMap(l) && l.Index == 5 {
+			time.Sleep(20 * time.Second)
+		}
+		return nil
+	}
+	for name, c := range map[string]struct {
+		nodes  int
+		change func(*state.Job, *api.JobSpec)
+	}{
+		"one node": {1, nil},
+		"off": {2, func(_ *state.Job, s *api.JobSpec) {
+			s.Program.Properties = map[string]string{"mapreduce.map.speculative": "false"}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				for i := range c.nodes {
+					k := w.join(fmt.Sprintf("i-%d", i), state.RoleCore, 8)
+					k.at(500 * time.Millisecond)
+					k.play = slow
+					k.beats()
+				}
+				w.lead()
+				w.submit(8, 1, c.change)
+				w.await()
+				w.committed()
+				require.Zero(t, w.job().Speculative)
+				require.Zero(t, w.job().Killed)
+			})
+		})
+	}
+	t.Run("a large one", func(t *testing.T) {
+		j := &job{rec: &state.Job{}, speeds: map[string][]float64{}}
+		now := time.Now()
+		a := &attempt{job: j, task: &task{id: state.TaskID{Kind: state.Map}, bytes: 1000}, began: now.Add(-9 * time.Second), moved: now, bytes: 900}
+		_, is := j.straggler(a, 100, now)
+		require.False(t, is, "a thousand bytes take ten seconds")
+		_, is = j.straggler(a, 1000, now)
+		require.False(t, is, "it needs one more second, and so would another")
+		a.bytes = 100
+		left, is := j.straggler(a, 1000, now)
+		require.True(t, is)
+		require.Equal(t, 81*time.Second, left)
+	})
+}
+
+// So many at once as a tenth of the job's tasks, not more.
+func TestOneInTenHasASecondAttempt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		for i := range 3 {
+			k := w.join(fmt.Sprintf("i-%d", i), state.RoleCore, 20)
+			k.at(200 * time.Millisecond)
+			k.hang = func(l *api.Lease) bool { return isMap(l) && l.Index%2 == 1 && first(l) }
+			k.beats()
+		}
+		w.lead()
+		w.submit(40, 1, nil)
+		most := 0
+		w.until("all are done", func() bool {
+			live, ok := w.leader.Live(testJob)
+			if !ok {
+				return true
+			}
+			tries := map[state.TaskID]int{}
+			for _, a := range live.Attempts {
+				tries[a.Task]++
+			}
+			twice := 0
+			for _, n := range tries {
+				if n > 1 {
+					twice++
+				}
+			}
+			most = max(most, twice)
+			return w.job().Ended()
+		})
+		w.committed()
+		require.LessOrEqual(t, most, 4)
+		require.Positive(t, most)
+		require.Equal(t, 20, w.job().Speculative)
+		require.Zero(t, w.job().Failed)
+	})
+}
