@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,7 +98,7 @@ func masterBackup(c *call) error {
 	// Beside it first: what was there stays until all of it is there.
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
-		return usagef("name a file that can be written", "%s: %s", path, err)
+		return unwritable(path, err)
 	}
 	defer os.Remove(f.Name())
 	n, err := copyTo(f)
@@ -108,11 +109,24 @@ func masterBackup(c *call) error {
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return usagef("name a file that can be written", "%s: %s", path, err)
+		return unwritable(path, err)
 	}
 	return c.print(map[string]any{"file": path, "bytes": n}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s in %s; it opens all of the site's secrets: keep it as you keep those\n", formatSize(n), path)
 	})
+}
+
+// unwritable names the file that was asked for, not the one that was to become it.
+func unwritable(path string, err error) error {
+	var p *fs.PathError
+	var l *os.LinkError
+	switch {
+	case errors.As(err, &p):
+		err = p.Err
+	case errors.As(err, &l):
+		err = l.Err
+	}
+	return usagef("name a file that can be written", "%s: %s", path, err)
 }
 
 func masterRestore(c *call) error {

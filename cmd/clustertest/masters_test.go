@@ -32,14 +32,14 @@ func leader(c *cluster) object {
 	return found
 }
 
-// voters waits until so many masters vote.
+// voters waits until so many masters vote, and the leader has heard of each.
 func voters(c *cluster, want int) {
 	c.t.Helper()
 	waitFor(c.t, "the masters vote", func() (bool, string) {
 		r := c.try("master", "list", "--json")
 		n := 0
 		for _, m := range c.jsonList("master", "list") {
-			if m.str("state") == "RUNNING" && m.str("member") == "VOTER" {
+			if m.str("state") == "RUNNING" && m.str("member") == "VOTER" && m.num("pid") > 0 { // which is known once it has announced itself
 				n++
 			}
 		}
@@ -106,6 +106,7 @@ func follower(c *cluster) object {
 func freeze(t *testing.T, n object) (thaw func()) {
 	t.Helper()
 	pid := int(n.num("pid"))
+	require.Positive(t, pid, n) // 0 would be this test's own processes
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
 	thaw = func() { syscall.Kill(pid, syscall.SIGCONT) }
 	t.Cleanup(thaw)
