@@ -29,7 +29,7 @@ func (a *app) jobCommand() *cli.Command {
 		one("show", "one job, by id, unique prefix, name, or last", "millrace job show last", nil, jobShow, "describe"),
 		one("wait", "follow a job until it has ended", "millrace job wait last", []cli.Flag{&cli.DurationFlag{Name: "timeout", Usage: "stop waiting after this `TIME` (the job goes on)"}}, jobWait),
 		one("tasks", "its tasks and their attempts", "millrace job tasks last --failed", []cli.Flag{
-			&cli.BoolFlag{Name: "failed", Usage: "only tasks with a failed attempt"},
+			&cli.BoolFlag{Name: "failed", Usage: "only tasks with an attempt that failed or was lost"},
 			&cli.BoolFlag{Name: "running", Usage: "only running tasks"},
 			&cli.BoolFlag{Name: "slow", Usage: "only tasks that run much longer than others of their kind"}}, jobTasks),
 		one("logs", "an attempt's standard error; by default of the first that failed", "millrace job logs last\nmillrace job logs last --attempt s-…-m-00003-2-7 -f", []cli.Flag{
@@ -192,7 +192,9 @@ func jobWait(c *call) error {
 		defer cancel()
 	}
 	last, err := c.follow(waiting, conn, c.args[0])
-	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+	// The master is told of the limit, and may say first that it is over.
+	over := waiting.Err() != nil || limit > 0 && connect.CodeOf(err) == connect.CodeDeadlineExceeded
+	if err != nil && ctx.Err() == nil && over {
 		return faultf(exitTimeout, "wait again: millrace job wait "+c.args[0], "job %s has not ended within %s; it goes on", c.args[0], limit)
 	}
 	if err != nil {

@@ -54,7 +54,7 @@ func (s *millraceService) ListTasks(ctx context.Context, req *connect.Request[ap
 	if m.Failed || m.Running || m.Slow {
 		median := list.medians(v)
 		resp.Tasks = slices.DeleteFunc(resp.Tasks, func(t *api.Task) bool {
-			return !(m.Failed && hasAttempt(t, "FAILED")) && !(m.Running && hasAttempt(t, "RUNNING")) &&
+			return !(m.Failed && (hasAttempt(t, "FAILED") || hasAttempt(t, "LOST"))) && !(m.Running && hasAttempt(t, "RUNNING")) &&
 				!(m.Slow && slow(t, median[t.Kind], list.now))
 		})
 	}

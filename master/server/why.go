@@ -61,7 +61,10 @@ func (f *facts) explain() *api.JobExplanation {
 	case j.State == state.JobCompleted:
 		e := &api.JobExplanation{Cause: "it did what was asked"}
 		if j.Failed > 0 {
-			e.Details = []string{fmt.Sprintf("attempts that failed on the way and were made again: %d (millrace job tasks %s --failed)", j.Failed, j.ID)}
+			e.Details = append(e.Details, fmt.Sprintf("attempts that failed on the way and were made again: %d (millrace job tasks %s --failed)", j.Failed, j.ID))
+		}
+		if j.Lost > 0 {
+			e.Details = append(e.Details, fmt.Sprintf("attempts that were lost with their nodes and made again: %d (millrace job tasks %s --failed)", j.Lost, j.ID))
 		}
 		return e
 	case j.State == state.JobFailed || j.Ending == state.JobFailed:
@@ -184,6 +187,7 @@ func (f *facts) waiting() *api.JobExplanation {
 	f.sayFailures(say)
 	f.saySlots(say)
 	f.saySlow(say)
+	f.sayMissing(say)
 	if f.job.Planned() {
 		say("millrace job wait "+f.job.ID, "%s", f.work())
 	}

@@ -81,6 +81,14 @@ func TestWhyAJobWaits(t *testing.T) {
 				{Id: "s-3", Name: "big", Priority: 7, Maps: &api.TaskCounts{Running: 2, Pending: 1}},
 			}
 		}, `^6 tasks wait for a slot: of 2, 0 are taken by this job, 2 by s-3 \(big, priority 7\); 1 task goes of jobs with a higher priority before$`, ""},
+		{"a node was lost with work of it", func(f *facts) {
+			f.nodes = append(f.nodes, &api.Node{Id: "i-9", Name: "gone", State: nodeLost, Reason: "no session"}, &api.Node{Id: "i-8", State: nodeLost})
+			f.maps = []*state.Task{{Ended: []state.EndedAttempt{{Attempt: "a1", Node: "i-9", State: state.AttemptLost}}}}
+		}, `^node i-9 \(gone\) is lost \(no session\), and with it 1 attempt of this job$`, "1 node is lost of the cluster, and had no work of this job"},
+		{"a node was lost before", func(f *facts) {
+			f.nodes[0].Running = 2
+			f.nodes = append(f.nodes, &api.Node{Id: "i-8", State: nodeLost})
+		}, "4 tasks wait for a slot: the job itself has all 2", "1 node is lost of the cluster, and had no work of this job"},
 		{"a straggler", func(f *facts) {
 			done := &state.Completion{StartedAt: ago(time.Hour), EndedAt: ago(time.Hour).Add(20 * time.Second)}
 			f.maps = []*state.Task{{Done: true, Win: done}}

@@ -26,12 +26,12 @@ func (f *facts) queued() int {
 
 // sayNodes names what keeps the nodes from taking tasks: gone, or with a reason of their own.
 func (f *facts) sayNodes(say say) {
-	var up, cores int
-	var lost, refusing []string
+	var up, cores, lost int
+	var refusing []string
 	for _, n := range f.nodes {
 		switch {
 		case n.State != nodeRunning:
-			lost = append(lost, named(n)+": "+orElse(n.Reason, n.State))
+			lost++
 		default:
 			up++
 			if n.Role == state.RoleCore {
@@ -47,7 +47,7 @@ func (f *facts) sayNodes(say say) {
 		say("millrace join-token create --role core", "the cluster has no node")
 		return
 	case up == 0:
-		say("millrace node list; start the workers again", "no node is up: %s lost", countOf(len(lost), "node"))
+		say("millrace node list; start the workers again", "no node is up: %s lost", countOf(lost, "node"))
 	case cores == 0 && !(f.job.Planned() && f.job.MapOnly()):
 		say("millrace node list; start a core node", "no core node is up, and only core nodes keep what maps write")
 	}
@@ -56,10 +56,50 @@ func (f *facts) sayNodes(say say) {
 			say("millrace node list", "%s", r)
 		}
 	}
-	for _, l := range lost {
-		if up == 0 || f.queued() > 0 {
-			say("millrace node list", "node %s is lost", strings.Replace(l, ": ", " (", 1)+")")
+	for _, n := range f.lost(up == 0) {
+		say("millrace node list", "%s", n)
+	}
+}
+
+// lost names the nodes that are lost: those that had attempts of the job, or, with all of them, the others, too.
+func (f *facts) lost(all bool) (list []string) {
+	took := f.lostAttempts()
+	for _, n := range f.nodes {
+		if n.State == nodeRunning || took[n.Id] == 0 && !all {
+			continue
 		}
+		text := fmt.Sprintf("node %s is lost (%s)", named(n), orElse(n.Reason, n.State))
+		if took[n.Id] > 0 {
+			text += fmt.Sprintf(", and with it %s of this job", countOf(took[n.Id], "attempt"))
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
+// lostAttempts counts the job's attempts that were lost, by node.
+func (f *facts) lostAttempts() map[string]int {
+	took := map[string]int{}
+	for _, t := range slices.Concat(f.maps, f.reduces) {
+		for _, a := range t.Ended {
+			if a.State == state.AttemptLost {
+				took[a.Node]++
+			}
+		}
+	}
+	return took
+}
+
+// sayMissing names the nodes that were lost without an attempt of this job: with them it had more slots.
+func (f *facts) sayMissing(say say) {
+	took, missing := f.lostAttempts(), 0
+	for _, n := range f.nodes {
+		if n.State != nodeRunning && took[n.Id] == 0 {
+			missing++
+		}
+	}
+	if missing > 0 && missing < len(f.nodes) && f.queued() > 0 {
+		say("millrace node list", "%s lost of the cluster, and had no work of this job", isAre(missing, "node"))
 	}
 }
 
