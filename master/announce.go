@@ -52,6 +52,13 @@ func (m *Master) announce(ctx context.Context) {
 }
 
 func (m *Master) announceTo(ctx context.Context, others []string) (bool, error) {
+	applied := m.raft.AppliedIndex()
+	if err := m.keepBegun(); err != nil {
+		return false, err
+	}
+	if m.id.Joined && !m.begun {
+		applied = 0
+	}
 	ctx, cancel := context.WithTimeout(ctx, announceWithin)
 	defer cancel()
 	c, err := client.New(client.Config{Servers: others, Credential: m.id.credential, RetryFor: -1})
@@ -60,7 +67,7 @@ func (m *Master) announceTo(ctx context.Context, others []string) (bool, error) 
 	}
 	defer c.Close()
 	req := &api.AnnounceRequest{
-		Address: m.address, RaftAddress: string(m.raft.address), Version: m.cfg.Version, Applied: m.raft.AppliedIndex(), Pid: int64(os.Getpid()),
+		Address: m.address, RaftAddress: string(m.raft.address), Version: m.cfg.Version, Applied: applied, Pid: int64(os.Getpid()),
 	}
 	news := m.storeIsNews()
 	if news {
@@ -71,6 +78,19 @@ func (m *Master) announceTo(ctx context.Context, others []string) (bool, error) 
 		err = m.storeIsKnown()
 	}
 	return resp.GetSettled(), err
+}
+
+// keepBegun writes down that the log has begun, once there is something in it: before it is announced that there is, and so
+// before this master may vote. One that was stopped earlier begins again.
+func (m *Master) keepBegun() error {
+	if m.begun || m.raft.LastIndex() == 0 {
+		return nil
+	}
+	if err := m.dir.Write([]byte(m.id.ID+"\n"), "raft", begunFile); err != nil {
+		return err
+	}
+	m.begun = true
+	return nil
 }
 
 // others are the addresses of the other masters, the leader's first, as far as this one knows.

@@ -71,6 +71,7 @@ type Master struct {
 	gossip    *membership.Membership
 	address   string      // https://host:port, as others know it
 	peers     peers       // as they are on the disk; the announcer's
+	begun     bool        // begunFile is there; the announcer's
 	changes   sync.Mutex  // of the set of masters: one at a time
 	storeSaid atomic.Bool // what this start was told of the store is in the log, or is no news
 	heard     sync.Map    // what other masters announced last, by node id: announcement
@@ -213,11 +214,7 @@ func (m *Master) openRaft(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if begun == nil && m.id.Joined {
-		if err := m.dir.Write([]byte(m.id.ID+"\n"), "raft", begunFile); err != nil {
-			return errors.Join(err, m.raft.close())
-		}
-	}
+	m.begun = begun != nil
 	m.onClose(m.raft.close)
 	m.entries = fsm.NewLog(m.raft)
 	return nil

@@ -85,7 +85,7 @@ func (c *masters) Announced(ctx context.Context, nodeID string, a *api.AnnounceR
 		return true, nil
 	case !known, present.Suffrage != raft.Voter && present.Address != address:
 		err = m.raft.learn(id, address)
-	case present.Suffrage != raft.Voter && a.Applied+voteWithin < m.raft.CommitIndex():
+	case present.Suffrage != raft.Voter && (a.Applied == 0 || a.Applied+voteWithin < m.raft.CommitIndex()):
 		return false, nil // it still gets the log
 	case present.Suffrage != raft.Voter || present.Address != address:
 		if err = m.raft.vote(id, address); err == nil {

@@ -376,3 +376,17 @@ func TestRecoveryOfTheOneThatIsLeft(t *testing.T) {
 	_, err = Recover(filepath.Join(t.TempDir(), "none"), "test", zap.NewNop())
 	require.ErrorIs(t, err, ErrNoMaster)
 }
+
+// A further master that is stopped before the leader has given it anything has lost nothing: it begins again.
+func TestAMasterThatWasStoppedAtOnceBeginsAgain(t *testing.T) {
+	s := newSite(t, 1)
+	c := testConfig(t, t.TempDir(), s.store)
+	c.Store, c.Join, c.Token = nil, []string{s.masters[0].Address()}, s.token("master")
+	for range 3 {
+		m, err := New(c)
+		require.NoError(t, err)
+		require.NoError(t, m.Open(t.Context()))
+		require.NoError(t, m.Close())
+	}
+	s.open(c)
+}

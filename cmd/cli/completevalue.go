@@ -67,7 +67,7 @@ func (c *call) valuesOf(ctx context.Context, flag, value string) []string {
 	case "state":
 		return jobStates
 	case "role":
-		return []string{"core", "task"}
+		return []string{"core", "task", "master"}
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func TestValuesAreCompleted(t *testing.T) {
 		{"job submit cat --nonsense=z", ""},
 		{"job list --state C", "CANCELLED CANCEL_PENDING COMPLETED"},
 		{"completion z", "zsh"},
-		{"join-token create --role ", "core task"},
+		{"join-token create --role ", "core master task"},
 		{"job submit cat --name x", ""},
 	} {
 		o := s.run(append([]string{"__complete", "--"}, strings.Split(c.typed, " ")...)...)

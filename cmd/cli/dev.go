@@ -129,7 +129,7 @@ func (c *call) openCluster(ctx context.Context, cluster *devcluster.Cluster) err
 	case errors.Is(err, devcluster.ErrStore):
 		return usagef("add --s3 URL (and the store's keys), or choose another folder: millrace dev --dir DIR --context NAME", "%s", err)
 	case errors.Is(err, devcluster.ErrMasters):
-		return usagef("start it with as many, or leave --masters away; to take some out for good: millrace master remove, while it runs", "--masters: %s", err)
+		return usagef("start it with as many, or leave --masters away", "--masters: %s", err)
 	case ctx.Err() != nil:
 		return context.Canceled
 	case errors.Is(err, objectstore.ErrDenied):

@@ -56,7 +56,6 @@ func (c *call) printPlan(j view.Job, slot string) error {
 		j.Plan = p
 	}
 	p.Limits = limits(p, slot)
-	defer c.sayNotes(j)
 	c.sayNotes(j)
 	return c.print(j, func(w io.Writer) {
 		t := newTable(w)

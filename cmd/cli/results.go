@@ -76,7 +76,13 @@ func (c *call) showResults(ctx context.Context, store objectstore.Store, job vie
 	}
 	switch {
 	case c.IsSet("to"):
-		return c.saveParts(ctx, store, bucket, parts, c.String("to"))
+		all := parts // one of them may come beside others of the same result
+		if c.Int("part") >= 0 {
+			if _, all, err = listParts(ctx, store, job.ID, job.Output, -1); err != nil {
+				return err
+			}
+		}
+		return c.saveParts(ctx, store, bucket, parts, all, c.String("to"))
 	case c.IsSet("top"):
 		top, err := topRecords(ctx, store, bucket, parts, c.Int("top"))
 		if err != nil {
@@ -107,11 +113,11 @@ type savedPart struct {
 	Records int64  `json:"records"`
 }
 
-func (c *call) saveParts(ctx context.Context, store objectstore.Store, bucket string, parts []successPart, dir string) error {
+func (c *call) saveParts(ctx context.Context, store objectstore.Store, bucket string, parts, all []successPart, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return usagef("name a folder that can be made", "--to: %s", err)
 	}
-	if err := strangers(dir, parts); err != nil {
+	if err := strangers(dir, all); err != nil {
 		return err
 	}
 	saved := []savedPart{}

@@ -242,15 +242,15 @@ func objectStoreRun(c *call) error {
 		return usagef("--listen 127.0.0.1:9000; for storage on the network use MinIO or the like", "--listen %s: the embedded object store speaks plain HTTP, so it serves on loopback only", c.String("listen"))
 	}
 	return c.role("object-store", func(ctx context.Context, dir string, log *zap.Logger) error {
-		keys, err := devcluster.LoadKeys(filepath.Join(dir, "keys.json"), c.env.Getenv)
-		if err != nil {
-			return err
-		}
 		folder, err := nodedir.Open(dir, Version)
 		if err != nil {
 			return err
 		}
 		defer folder.Close()
+		keys, err := devcluster.LoadKeys(filepath.Join(dir, "keys.json"), c.env.Getenv)
+		if err != nil {
+			return err
+		}
 		log.Info("object store starts", zap.String("listen", c.String("listen")), zap.String("dir", dir))
 		return embeddedstore.Run(ctx, embeddedstore.Config{Dir: dir, Listen: c.String("listen"), AccessKey: keys.AccessKey, SecretKey: keys.SecretKey, Region: "us-east-1"})
 	})

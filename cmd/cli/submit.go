@@ -185,6 +185,11 @@ func (c *call) send(ctx context.Context, spec *api.JobSpec, ship *shipped, toStd
 		return err
 	}
 	if toStdout {
+		if !c.Bool("dry-run") { // before anything is started: is there a store to read the result from?
+			if _, err := c.openStore(); err != nil {
+				return err
+			}
+		}
 		if spec.Output, err = c.scratchOutput(ctx, spec); err != nil {
 			return err
 		}

@@ -165,7 +165,7 @@ func TestAStraggler(t *testing.T) {
 		"--file", slow, "--input", "s3://data/in", "--split-size", "128KiB", "--reduces", "2", "--output", "s3://data/o"))
 	require.Equal(t, "COMPLETED", job.str("state"), job)
 	require.EqualValues(t, 1, job.num("attempts", "speculative"), job)
-	require.EqualValues(t, 1, job.num("attempts", "killed"), job)
+	require.Positive(t, job.num("attempts", "killed"), "the straggler, and perhaps a reduce that held the other node's slot: %v", job)
 	require.Zero(t, job.num("attempts", "failed"), job)
 	_, lines := readOutput(t, c, "data", "o/")
 	requireCounts(t, in.counts, lines)

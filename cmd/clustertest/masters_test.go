@@ -173,6 +173,12 @@ func TestTheSetOfMasters(t *testing.T) {
 	c.start()
 	voters(c, 3)
 	require.Equal(t, "COMPLETED", c.json("job", "show", id).str("state"))
+
+	// Nor does it wait for one that is out.
+	c.json("master", "remove", "master-3")
+	c.stop()
+	c.start()
+	voters(c, 2)
 }
 
 // TestBackupAndRestore: a backup of a running cluster is the same site on another machine, jobs included; a master that is

@@ -106,6 +106,7 @@ func TestPleasantAtTheEdges(t *testing.T) {
 		require.Equal(t, all, c.mr("results", "counted", "--part", "0")+c.mr("results", "counted", "--part", "1"))
 		dir := t.TempDir()
 		c.mr("results", "counted", "--to", dir)
+		c.mr("results", "counted", "--part", "0", "--to", dir) // one beside the others of the same result
 		var saved bytes.Buffer
 		for _, name := range []string{"part-r-00000", "part-r-00001"} {
 			data, err := os.ReadFile(filepath.Join(dir, name))

@@ -66,7 +66,9 @@ func nodeView(n *state.Node) *api.Node {
 
 func (s *Server) masterView(n *state.Node) *api.Node {
 	v := nodeView(n)
-	v.Member = s.cfg.Cluster.Member(n.ID)
+	if v.Member = s.cfg.Cluster.Member(n.ID); v.Member == MemberNone && !n.Spare {
+		v.Member = MemberLearner // it is about to be
+	}
 	if n.ID == s.cfg.NodeID { // only the leader is asked
 		v.State, v.Leader, v.Pid, v.LastSeenAt = nodeRunning, true, int64(os.Getpid()), stamp(s.cfg.Now())
 		return v
@@ -90,7 +92,7 @@ func (s *Server) masterView(n *state.Node) *api.Node {
 const (
 	MemberVoter   = "VOTER"
 	MemberLearner = "LEARNER"
-	MemberNone    = "NONE"
+	MemberNone    = "NONE" // it was taken out
 )
 
 func workerView(n *state.Node, sess session.Node, up bool, l *Leader) *api.Node {

@@ -43,9 +43,11 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 	c, ok := v.Cluster(spec.Cluster)
 	if !ok {
 		found.wrong("millrace cluster list", "no such cluster: %s", spec.Cluster)
-	} else if len(found.mistakes) == 0 && !req.Msg.DryRun && !req.Msg.PlacesOnly {
+	} else if len(found.mistakes) == 0 && !req.Msg.DryRun {
 		// Before the store is looked at: the first one's output would be in the way of its repetition.
-		if j := submittedBefore(v, c.ID, user, spec.RequestId); j != nil {
+		if j := submittedBefore(v, c.ID, user, spec.RequestId); j != nil && req.Msg.PlacesOnly {
+			return connect.NewResponse(&api.Job{}), nil // what it is answered with is for the whole of it to say
+		} else if j != nil {
 			return s.repeated(l, j, spec)
 		}
 	}

@@ -42,6 +42,7 @@ type job struct {
 	failing      bool              // a FailJob is under way
 
 	maps, reduces []*task
+	wanting       bool              // a straggling map waits for a slot elsewhere: no reduce gets one
 	waiting       map[string]*queue // by kind: tasks that want a lease
 	live          map[string]*attempt
 	told          map[string]bool // nodes that know the places of the segments

@@ -108,6 +108,9 @@ func (t *Tracker) offer(j *job, n int, room []scheduler.Node, prefetch bool) sch
 	if !prefetch && t.mapsStarted(j) {
 		kind = state.Reduce
 	}
+	if kind == state.Reduce && j.wanting {
+		return s
+	}
 	for _, k := range j.waiting[kind].first(n, func(k *task) bool { return t.fits(j, k) && t.suits(j, k, room) && !(prefetch && k.fetched) }) {
 		s.Tasks = append(s.Tasks, scheduler.Task{Kind: k.id.Kind[0], Index: k.id.Index, Avoid: slices.Concat(k.avoid, k.shun), Disk: t.need(j, k)})
 	}

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"millrace/master/scheduler"
 	"millrace/master/state"
 )
 
@@ -81,11 +82,9 @@ func (t *Tracker) speculate() {
 		return
 	}
 	t.speculated = now
-	room := t.freeNodes()
-	if len(room) == 0 {
-		return
-	}
+	room := len(t.freeNodes()) > 0
 	for _, j := range t.jobs {
+		j.wanting = false
 		if !t.leasing(j) || j.rec.Phase == state.PhaseCommitting {
 			continue
 		}
@@ -93,8 +92,13 @@ func (t *Tracker) speculate() {
 			if kind == state.Reduce && j.rec.MapsDone < j.rec.Maps || len(j.speeds[kind]) == 0 || !j.speculates(kind) {
 				continue // reduces wait for maps; there is nothing to compare with
 			}
+			if kind == state.Reduce && !room {
+				continue
+			}
 			for _, a := range t.stragglers(j, kind, now) {
-				t.second(j, a)
+				if !t.second(j, a) && kind == state.Map && !j.wanting {
+					j.wanting = t.yield(j, a)
+				}
 			}
 		}
 	}
@@ -134,9 +138,35 @@ func (t *Tracker) stragglers(j *job, kind string, now time.Time) (list []*attemp
 	return list[:min(len(list), max(0, max(1, len(j.tasks(kind))/speculatedShare)-running))]
 }
 
-// second leases a straggler's task once more, on another node that is free. An output task needs an upload of its
-// own first.
-func (t *Tracker) second(j *job, a *attempt) {
+// yield has a reduce give its slot to a map's second attempt: it waits for that map, and so would hold up what it waits
+// for. While that is so none of the job's reduces gets a slot.
+func (t *Tracker) yield(j *job, a *attempt) bool {
+	var victim *attempt
+	for _, b := range j.live {
+		n := t.nodes[b.node]
+		switch {
+		case b.task.id.Kind != state.Reduce || b.node == a.node || n == nil || !n.takes(t.cfg.Now()):
+		case b.killing != "" || b.ending:
+			return true // one is about to
+		case victim == nil || b.from.After(victim.from) || b.from.Equal(victim.from) && b.id > victim.id:
+			victim = b
+		}
+	}
+	if victim == nil {
+		return t.freeElsewhere(j, a)
+	}
+	t.kill(victim, "its slot is needed by a map")
+	return true
+}
+
+// freeElsewhere says whether another node has a slot, which a reduce might take first.
+func (t *Tracker) freeElsewhere(j *job, a *attempt) bool {
+	return slices.ContainsFunc(t.freeNodes(), func(n scheduler.Node) bool { return n.Cluster == j.rec.Cluster && n.ID != a.node })
+}
+
+// second leases a straggler's task once more, on another node that is free; it says whether that is done, or on its way: an output
+// task needs an upload of its own first.
+func (t *Tracker) second(j *job, a *attempt) bool {
 	k := a.task
 	if j.writesOutput(k) && !k.uploaded() {
 		if k.spare == nil && !k.straggles {
@@ -144,7 +174,7 @@ func (t *Tracker) second(j *job, a *attempt) {
 			j.unmade = append(j.unmade, k)
 			t.touch(j)
 		}
-		return
+		return true
 	}
 	for _, n := range t.freeNodes() {
 		if n.Cluster != j.rec.Cluster || n.ID == a.node || n.Disk < t.need(j, k) || slices.Contains(k.avoid, n.ID) || slices.Contains(k.shun, n.ID) {
@@ -162,8 +192,9 @@ func (t *Tracker) second(j *job, a *attempt) {
 			}
 		}
 		j.log.Info("a second attempt beside a straggler", zap.String("task", k.String()), zap.String("straggler", a.id), zap.String("node", n.ID))
-		return
+		return true
 	}
+	return false
 }
 
 // outrun ends the attempts of a task that another one has won.

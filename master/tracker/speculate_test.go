@@ -49,6 +49,28 @@ func TestAStragglerGetsASecondAttempt(t *testing.T) {
 	}
 }
 
+// The reduces that wait for a straggling map hold all slots of the other node: one of them yields.
+func TestAReduceYieldsToAStragglersSecondAttempt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		for i := range 2 {
+			k := w.join(fmt.Sprintf("i-%d", i), state.RoleCore, 2)
+			k.at(500 * time.Millisecond)
+			k.hang = func(l *api.Lease) bool { return isMap(l) && l.Index == 5 && first(l) }
+			k.beats()
+		}
+		w.lead()
+		began := time.Now()
+		w.submit(8, 6, nil)
+		w.await()
+		w.committed()
+		require.Equal(t, 1, w.job().Speculative)
+		require.Zero(t, w.job().Failed)
+		require.Zero(t, w.job().Lost)
+		require.LessOrEqual(t, w.job().Killed, 4, "the straggler, and a reduce or two")
+		require.Less(t, time.Since(began), 30*time.Second, "of virtual time")
+	})
+}
+
 // The straggler may win after all: then the second one is killed.
 func TestAStragglerMayWin(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -92,7 +92,7 @@ func (s *source) giveUp(err error) {
 
 // local takes segments of this node, in place.
 func (s *source) local(ctx context.Context) {
-	late := time.Now().Add(s.f.cfg.NoRoom)
+	var late time.Time // of a lack of descriptors that goes on
 	for {
 		var again <-chan time.Time // there was no descriptor for one of them
 		for _, l := range s.f.wanted(s.node) {
@@ -104,6 +104,9 @@ func (s *source) local(ctx context.Context) {
 				err = matches(l, g)
 			}
 			if shortage.Of(err) == shortage.Descriptors {
+				if late.IsZero() {
+					late = time.Now().Add(s.f.cfg.NoRoom)
+				}
 				if time.Now().After(late) {
 					s.f.fail(fmt.Errorf("%w: %w", errLocal, err))
 					return
@@ -121,7 +124,7 @@ func (s *source) local(ctx context.Context) {
 			s.f.arrived(l, g)
 		}
 		if again == nil {
-			late = time.Now().Add(s.f.cfg.NoRoom)
+			late = time.Time{}
 		}
 		select {
 		case <-ctx.Done():

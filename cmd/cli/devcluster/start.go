@@ -141,7 +141,7 @@ func (c *Cluster) waitForNodes(ctx context.Context, svc apiconnect.MillraceServi
 		}
 		running := map[string]bool{}
 		for _, n := range resp.Msg.GetNodes() {
-			if n.GetState() == "RUNNING" && (n.GetRole() != "MASTER" || n.GetMember() == "VOTER") {
+			if n.GetState() == "RUNNING" && (n.GetRole() != "MASTER" || n.GetMember() != "LEARNER") { // one that was taken out stays out
 				running[n.GetName()] = true
 			}
 		}
