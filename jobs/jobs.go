@@ -4,6 +4,7 @@
 package jobs
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -16,6 +17,12 @@ const (
 	DefaultSplitSize   = 128 << 20
 	DefaultMaxAttempts = 4
 	DefaultMaxRecord   = 64 << 20
+)
+
+// Folders of the engine's own in an attempt's directory.
+const (
+	SpillDir   = ".spill"   // sorted runs
+	CombineDir = ".combine" // and those of a combiner that is a command
 )
 
 // recordShare is which part of an attempt's memory one record may take: it is read, copied
@@ -40,6 +47,19 @@ func InputFormats() []string { return []string{"text"} }
 // OutputFormats are the output formats there are; the first is the default.
 func OutputFormats() []string { return []string{"text"} }
 
+// Distcp is the built-in program whose job copies whole files: its tasks write them themselves, each at once and under the name
+// that it has below the input, and there are no parts and no _SUCCESS.
+const Distcp = "distcp"
+
+// FormatFiles is the format of a job that copies whole files, of both its input and its output. No other job has it.
+const FormatFiles = "files"
+
+// Copies says whether a job copies whole files.
+func Copies(s *api.JobSpec) bool {
+	p := s.GetProgram()
+	return p.GetKind() == api.ProgramKind_PROGRAM_KIND_BUILTIN && p.GetName() == Distcp
+}
+
 // Codecs are the codecs that output can be compressed with.
 func Codecs() []string { return []string{"none", "gzip", "zstd"} }
 
@@ -60,8 +80,10 @@ func Normalize(s *api.JobSpec) {
 	for i, in := range s.Input {
 		s.Input[i] = canonical(in)
 	}
-	if s.Output = canonical(s.Output); strings.HasPrefix(s.Output, "s3://") && !strings.HasSuffix(s.Output, "/") {
-		s.Output += "/"
+	if u, err := objectstore.ParseURL(s.Output); err == nil {
+		if s.Output = u.String(); !strings.HasSuffix(s.Output, "/") {
+			s.Output += "/"
+		}
 	}
 	if s.SplitSize == 0 {
 		s.SplitSize = DefaultSplitSize
@@ -69,14 +91,12 @@ func Normalize(s *api.JobSpec) {
 	if s.MaxAttempts == 0 {
 		s.MaxAttempts = DefaultMaxAttempts
 	}
-	s.InputFormat = strings.ToLower(s.InputFormat)
-	if s.InputFormat == "" {
-		s.InputFormat = InputFormats()[0]
+	in, out := InputFormats()[0], OutputFormats()[0]
+	if Copies(s) {
+		in, out = FormatFiles, FormatFiles
 	}
-	s.OutputFormat = strings.ToLower(s.OutputFormat)
-	if s.OutputFormat == "" {
-		s.OutputFormat = OutputFormats()[0]
-	}
+	s.InputFormat = cmp.Or(strings.ToLower(s.InputFormat), in)
+	s.OutputFormat = cmp.Or(strings.ToLower(s.OutputFormat), out)
 	s.Compress = codec(s.Compress)
 	if s.Name == "" {
 		s.Name = programName(s.GetProgram())

@@ -27,7 +27,10 @@ const (
 // Validate checks all that can be checked without a cluster or a store and returns every
 // mistake, each a sentence that names the input. The spec need not be
 // normalized, and is left as it is.
-func Validate(s *api.JobSpec) []error {
+func Validate(s *api.JobSpec) []error { return ValidateIn(s, named(s)) }
+
+// ValidateIn is Validate by who knows the site's clusters: hdfs:///x of a cluster and hdfs://NAME/x are one place.
+func ValidateIn(s *api.JobSpec, id Clusters) []error {
 	if s == nil {
 		return []error{fmt.Errorf("there is no job")}
 	}
@@ -35,13 +38,9 @@ func Validate(s *api.JobSpec) []error {
 	Normalize(s)
 	var v verdict
 	v.program(s.Program)
-	v.places(s)
+	v.places(s, id)
 	v.numbers(s)
-	v.oneOf("input format", s.InputFormat, InputFormats())
-	v.oneOf("output format", s.OutputFormat, OutputFormats())
-	if s.Compress != "" {
-		v.oneOf("codec", s.Compress, Codecs())
-	}
+	v.formats(s)
 	v.text("name", s.Name)
 	v.text("request id", s.RequestId)
 	return v.mistakes
@@ -87,6 +86,20 @@ func (v *verdict) numbers(s *api.JobSpec) {
 	}
 	if s.TimeoutMs < 0 {
 		v.wrong("timeout %d ms: it cannot be negative", s.TimeoutMs)
+	}
+}
+
+func (v *verdict) formats(s *api.JobSpec) {
+	if Copies(s) {
+		if s.InputFormat != FormatFiles || s.OutputFormat != FormatFiles || s.Compress != "" {
+			v.wrong("%s copies files as they are: it has no formats and no codec to choose", Distcp)
+		}
+		return
+	}
+	v.oneOf("input format", s.InputFormat, InputFormats())
+	v.oneOf("output format", s.OutputFormat, OutputFormats())
+	if s.Compress != "" {
+		v.oneOf("codec", s.Compress, Codecs())
 	}
 }
 
@@ -184,6 +197,10 @@ func (v *verdict) settings(p *api.Program) {
 			v.wrong("property %q: a name is not empty and has no =, white space or control character", name)
 		case strings.ContainsRune(p.Properties[name], 0):
 			v.wrong("property %s: its value contains a zero byte", name)
+		case name == TaskProcessesProperty:
+			if _, err := processesOf(p.Properties[name]); err != nil {
+				v.wrong("property %s: %v", name, err)
+			}
 		case name == taskTimeout:
 			if _, err := timeoutOf(p.Properties[name]); err != nil {
 				v.wrong("property %s: %v", name, err)
@@ -214,6 +231,33 @@ func didYouMean(name string, known []string) string {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %s?)", best)
+}
+
+// TaskProcessesProperty is the property by which a job says how many processes an attempt may have at once.
+const TaskProcessesProperty = "millrace.task.processes"
+
+// DefaultTaskProcesses is how many that are if the job does not say.
+const DefaultTaskProcesses = 1000
+
+// TaskProcesses is how many processes an attempt of the program may have at once; 0 is any number.
+func TaskProcesses(p *api.Program) int {
+	text, ok := p.GetProperties()[TaskProcessesProperty]
+	if !ok {
+		return DefaultTaskProcesses
+	}
+	n, err := processesOf(text)
+	if err != nil { // it was refused at the submit
+		return DefaultTaskProcesses
+	}
+	return n
+}
+
+func processesOf(text string) (int, error) {
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%q is no number of processes (0: any number)", text)
+	}
+	return int(n), nil
 }
 
 // taskTimeout is the property by which a job says how long an attempt may go without progress, as Hadoop has it.

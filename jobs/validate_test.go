@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -71,16 +72,19 @@ func TestValidateNamesTheMistake(t *testing.T) {
 		}, "file a: two files"},
 		"env name":        {func(s *api.JobSpec) { s.Program.Env = map[string]string{"1A": ""} }, `"1A"`},
 		"env of ours":     {func(s *api.JobSpec) { s.Program.Env = map[string]string{"MILLRACE_X": ""} }, "MILLRACE_X"},
+		"processes":       {func(s *api.JobSpec) { s.Program.Properties = map[string]string{"millrace.task.processes": "many"} }, `property millrace.task.processes: "many" is no number of processes`},
 		"task timeout":    {func(s *api.JobSpec) { s.Program.Properties = map[string]string{"mapreduce.task.timeout": "10m"} }, `property mapreduce.task.timeout: "10m" is no number of milliseconds`},
 		"property":        {func(s *api.JobSpec) { s.Program.Properties = map[string]string{"a b": ""} }, `property "a b"`},
 		"no input":        {func(s *api.JobSpec) { s.Input = nil }, "no input"},
 		"input not s3":    {func(s *api.JobSpec) { s.Input = []string{"gs://b/x"} }, `"gs://b/x"`},
 		"input local":     {func(s *api.JobSpec) { s.Input = []string{"words.txt"} }, `"words.txt" is a local path`},
-		"input hdfs":      {func(s *api.JobSpec) { s.Input = []string{"hdfs:///x"} }, "hdfs is not available yet"},
+		"input hdfs":      {func(s *api.JobSpec) { s.Input = []string{"hdfs:///a/../x"} }, `cannot have ".."`},
+		"input cluster":   {func(s *api.JobSpec) { s.Input = []string{"hdfs://node:8020/x"} }, `cluster name "node:8020" must not contain ':'`},
 		"input bucket":    {func(s *api.JobSpec) { s.Input = []string{"s3:///x"} }, "no bucket"},
 		"input glob":      {func(s *api.JobSpec) { s.Input = []string{"s3://texts/[a"} }, "not a valid glob"},
 		"no output":       {func(s *api.JobSpec) { s.Output = "" }, "no output"},
-		"output hdfs":     {func(s *api.JobSpec) { s.Output = "hdfs:///x" }, "hdfs is not available yet"},
+		"output hdfs":     {func(s *api.JobSpec) { s.Output = "hdfs://" }, "names no path"},
+		"output root":     {func(s *api.JobSpec) { s.Output = "hdfs:///" }, "output hdfs:/// is the root of a block store: name a folder below it"},
 		"output glob":     {func(s *api.JobSpec) { s.Output = "s3://out/*" }, `"*"`},
 		"reduces":         {func(s *api.JobSpec) { s.Reduces = proto.Int32(-1) }, "reduces -1"},
 		"many reduces":    {func(s *api.JobSpec) { s.Reduces = proto.Int32(1 << 30) }, "reduces 1073741824"},
@@ -90,9 +94,9 @@ func TestValidateNamesTheMistake(t *testing.T) {
 		"little memory":   {func(s *api.JobSpec) { s.MemoryBytes = 1 }, "at least 16MiB"},
 		"memory":          {func(s *api.JobSpec) { s.MemoryBytes = -5 }, "memory -5"},
 		"max record":      {func(s *api.JobSpec) { s.MaxRecordBytes = -5 }, "max record -5"},
-		"huge record":     {func(s *api.JobSpec) { s.MaxRecordBytes = 2 << 30 }, "max record 2GiB: there cannot be longer ones than 1GiB"},
+		"huge record":     {func(s *api.JobSpec) { s.MaxRecordBytes = 2 << 30 }, "max record 2 GiB: there cannot be longer ones than 1 GiB"},
 		"record and memory": {func(s *api.JobSpec) { s.MaxRecordBytes, s.MemoryBytes = 256<<20, 512<<20 },
-			"max record 256MiB: in a memory of 512MiB a record may have 128MiB; give a memory of 1GiB or more"},
+			"max record 256 MiB: in a memory of 512 MiB a record may have 128 MiB; give a memory of 1 GiB or more"},
 		"timeout":       {func(s *api.JobSpec) { s.TimeoutMs = -1 }, "timeout -1"},
 		"input format":  {func(s *api.JobSpec) { s.InputFormat = "texte" }, `"texte": there is text (did you mean text?)`},
 		"output format": {func(s *api.JobSpec) { s.OutputFormat = "parquet" }, `"parquet"`},
@@ -147,9 +151,18 @@ func TestOverlapOfInputAndOutput(t *testing.T) {
 		{"s3://bucket/in", "s3://bucket/out", ""},
 		{"s3://bucket/in", "s3://bucket-2/in", ""},
 		{"s3://bucket/logs/2024-*", "s3://bucket/logs/out", ""},
+		{"hdfs:///in", "hdfs:///in", "equal to"},
+		{"hdfs:///in", "hdfs:////in//out", "inside"},
+		{"hdfs:///", "hdfs:///out", "inside"},
+		{"hdfs:///dir/in/*.txt", "hdfs:///dir", "above"},
+		{"hdfs:///in", "hdfs://mine/in/out", "inside"}, // the job's cluster
+		{"hdfs://mine/out/in", "hdfs:///out", "above"},
+		{"hdfs:///in", "hdfs://other/in", ""},
+		{"hdfs:///in", "s3://bucket/in", ""},
+		{"hdfs:///in", "hdfs:///in2", ""},
 	} {
 		s := wordcount()
-		s.Input, s.Output = []string{"s3://other/x", c.in}, c.out
+		s.Input, s.Output, s.Cluster = []string{"s3://other/x", c.in}, c.out, "mine"
 		mistakes := jobs.Validate(s)
 		if c.want == "" {
 			require.Empty(t, mistakes, "%+v", c)
@@ -157,6 +170,49 @@ func TestOverlapOfInputAndOutput(t *testing.T) {
 		}
 		require.Len(t, mistakes, 1, "%+v", c)
 		require.ErrorContains(t, mistakes[0], c.want+" input", "%+v", c)
+	}
+}
+
+// A mistake of that kind comes with a place that would do.
+func TestOverlapsNextPlace(t *testing.T) {
+	for _, c := range []struct{ in, out, want string }{
+		{"hdfs:///d", "hdfs:///d/out", "write to another place, such as hdfs:///d-out/"},
+		{"hdfs:///d", "hdfs:///d", "write to another place, such as hdfs:///d-out/"},
+		{"s3://data/in/x/", "s3://data/in", "write to another place, such as s3://data/in-out/"},
+		{"s3://data/in/*", "s3://data/in/o", "write to another place, such as s3://data/in-out/"},
+		{"s3://data/in/x", "s3://data/", "write to another place, such as s3://data/in/x-out/"},
+		{"s3://data/", "s3://data/o", "write to another bucket: the input may lie anywhere in this one"},
+		{"s3://data/*.gz", "s3://data/o", "write to another bucket: the input may lie anywhere in this one"},
+		{"hdfs:///", "hdfs:///o", "name a folder of the input, not all of the block store, or write to s3://BUCKET/PREFIX/"},
+	} {
+		s := wordcount()
+		s.Input, s.Output = []string{c.in}, c.out
+		var overlap *jobs.OverlapError
+		require.ErrorAs(t, errors.Join(jobs.Validate(s)...), &overlap, "%+v", c)
+		require.Equal(t, c.want, overlap.Next(), "%+v", c)
+	}
+}
+
+// What has many names is one place to who knows the clusters.
+func TestOverlapInASite(t *testing.T) {
+	id := func(name string) string {
+		return map[string]string{"": "j-1", "mine": "j-1", "other": "j-2"}[name]
+	}
+	s := wordcount()
+	s.Input, s.Output = []string{"hdfs:///in"}, "hdfs://mine/in/out"
+	mistakes := jobs.ValidateIn(s, id)
+	require.Len(t, mistakes, 1)
+	require.EqualError(t, mistakes[0], "output hdfs://mine/in/out/ is inside input hdfs:///in: input and output must not overlap", "as it was typed")
+	inputs, output := jobs.Askable(s, id)
+	require.Equal(t, []string{"hdfs:///in"}, inputs)
+	require.Empty(t, output)
+	s.Output = "hdfs://other/in/out"
+	require.Empty(t, jobs.ValidateIn(s, id))
+
+	for place, want := range map[string]string{
+		"hdfs:///a/": "hdfs://j-1/a/", "hdfs://other/a": "hdfs://j-2/a", "s3://bucket/a": "s3://bucket/a", "nonsense": "nonsense",
+	} {
+		require.Equal(t, want, jobs.Anchored(place, id))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hashicorp/raft"
+
 	"millrace/master/fsm"
 	"millrace/master/server"
 	"millrace/master/state"
@@ -31,6 +33,9 @@ func (l logged) translate(ctx context.Context, err error) error {
 		if errors.Is(err, gone) {
 			return fmt.Errorf("%w: %w", server.ErrNotLeader, err)
 		}
+	}
+	if errors.Is(err, fsm.ErrTooNew) {
+		return fmt.Errorf("%w: %w", server.ErrUpgrading, err)
 	}
 	return err
 }
@@ -63,11 +68,26 @@ func (c *masters) Alive(nodeID string) bool {
 	return false
 }
 
-// GossipPeers are the masters' gossip addresses.
+// Voters are the masters that vote.
+func (c *masters) Voters() (ids []string) {
+	servers, err := c.m.raft.servers()
+	if err != nil { // Raft has been shut down
+		return nil
+	}
+	for _, s := range servers {
+		if s.Suffrage == raft.Voter {
+			ids = append(ids, string(s.ID))
+		}
+	}
+	return ids
+}
+
+// GossipPeers are the gossip addresses of the masters of the set that are up, this one's first.
 func (c *masters) GossipPeers() []string {
-	out := []string{c.m.gossip.Addr()}
+	out, view := []string{c.m.gossip.Addr()}, c.m.store.View()
 	for _, member := range c.m.gossip.Members() {
-		if member.Role == "master" && member.ID != c.m.id.ID && member.Gossip != "" {
+		n, known := view.Node(member.ID)
+		if known && n.InSet() && member.Alive && member.ID != c.m.id.ID && member.Gossip != "" {
 			out = append(out, member.Gossip)
 		}
 	}

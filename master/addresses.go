@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 
 	"millrace/pkg/objectstore"
@@ -31,6 +32,19 @@ func advertised(advertise string, bound net.Addr) (string, error) {
 		return "", err
 	}
 	return "https://" + hostport, nil
+}
+
+// AddressOf is where others would find a master with these flags, https://host:port; "" if that is not known before it listens.
+func AddressOf(listen, advertise string) string {
+	at, err := net.ResolveTCPAddr("tcp", listen)
+	if err != nil {
+		return ""
+	}
+	address, err := advertised(advertise, at)
+	if err != nil || strings.HasSuffix(address, ":0") {
+		return ""
+	}
+	return address
 }
 
 // reachable makes host:port of what was bound: the advertised host, the bound one, or, if

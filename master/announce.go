@@ -2,23 +2,31 @@ package master
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
+	"connectrpc.com/connect"
 	"go.uber.org/zap"
 
 	"millrace/master/state"
 	"millrace/pkg/api"
 	"millrace/pkg/client"
 	"millrace/pkg/membership"
+	"millrace/pkg/shortage"
 )
 
 const (
 	announceEvery  = 200 * time.Millisecond // until the leader has nothing left to do about it
 	reannounce     = 3 * time.Second        // after that: the address may have changed in the log, or the set
-	announceWithin = 5 * time.Second        // one announcement
+	announceWithin = 3 * time.Second        // one announcement to one master
 )
+
+// ErrRemoved says that this master was taken out of its site for good: there is nothing more to do.
+var ErrRemoved = errors.New("the master was removed from its site")
 
 // announce tells the leader of this master while it is a follower, until ctx ends: which is how it
 // comes into the set, gets its vote, and is found at another address.
@@ -39,9 +47,12 @@ func (m *Master) announce(ctx context.Context) {
 		}
 		settled, err := m.announceTo(ctx, others)
 		switch {
+		case client.Removed(err):
+			m.fail(fmt.Errorf("%w: %w", ErrRemoved, err))
+			return
 		case err != nil && ctx.Err() == nil && err.Error() != said:
 			said = err.Error()
-			m.log.Info("the leader has not heard of this master yet", zap.Strings("masters", others), zap.Error(err))
+			m.unheard(others, err)
 		case err == nil:
 			said = ""
 		}
@@ -51,33 +62,82 @@ func (m *Master) announce(ctx context.Context) {
 	}
 }
 
+// unheard says why the leader has not heard of this master, and what to do where waiting does not help.
+func (m *Master) unheard(others []string, err error) {
+	if client.Untrusted(err) {
+		p := client.Problems(err)
+		m.log.Error("this master and the others do not trust each other", zap.Strings("why", p.GetErrors()), zap.String("next", p.GetNext()))
+		return
+	}
+	level := zap.InfoLevel
+	if connect.CodeOf(err) == connect.CodeFailedPrecondition {
+		level = zap.ErrorLevel // it was refused
+	}
+	m.log.Log(level, "the leader has not heard of this master yet", zap.Strings("masters", others), zap.Error(err))
+}
+
 func (m *Master) announceTo(ctx context.Context, others []string) (bool, error) {
 	applied := m.raft.AppliedIndex()
-	if err := m.keepBegun(); err != nil {
-		return false, err
+	notKept := m.keepBegun()
+	if notKept != nil && !diskFails(notKept) {
+		return false, notKept
 	}
 	if m.id.Joined && !m.begun {
 		applied = 0
 	}
-	ctx, cancel := context.WithTimeout(ctx, announceWithin)
-	defer cancel()
-	c, err := client.New(client.Config{Servers: others, Credential: m.id.credential, RetryFor: -1})
-	if err != nil {
-		return false, err
-	}
-	defer c.Close()
 	req := &api.AnnounceRequest{
 		Address: m.address, RaftAddress: string(m.raft.address), Version: m.cfg.Version, Applied: applied, Pid: int64(os.Getpid()),
+		Protocol: int32(m.cfg.binary.Speaks), OldestProtocol: int32(m.cfg.binary.Oldest),
+		Trust: m.credential.Credential().InUse(),
+	}
+	if req.Problem, req.CannotLog = m.raft.disk.problem(); req.Problem == "" && notKept != nil {
+		req.Problem = "its folder cannot be written: " + shortage.Explained(causeOf(notKept)).Error()
 	}
 	news := m.storeIsNews()
 	if news {
 		req.Store, req.SystemPrefix = m.cfg.Store, m.cfg.SystemPrefix
 	}
-	resp, err := c.Announce(ctx, req)
+	resp, err := m.announceAt(ctx, others, req)
 	if err == nil && (news || !m.storeSaid.Load()) {
-		err = m.storeIsKnown()
+		if err = m.storeIsKnown(); diskFails(err) {
+			err = fmt.Errorf("what was told of the object store is not kept: %w", causeOf(err))
+		}
 	}
 	return resp.GetSettled(), err
+}
+
+// announceAt asks the other masters in turn until one hands the announcement to the leader: some of them may be out of the set
+// as this one is, and know of no leader.
+func (m *Master) announceAt(ctx context.Context, others []string, req *api.AnnounceRequest) (*api.AnnounceResponse, error) {
+	var errs []error
+	for _, server := range others {
+		resp, err := m.announceOnce(ctx, server, req)
+		if err == nil || connect.CodeOf(err) == connect.CodeFailedPrecondition || client.Removed(err) || ctx.Err() != nil { // it was heard, or refused
+			return resp, err
+		}
+		errs = append(errs, err)
+	}
+	return nil, errs[0] // of the likeliest leader
+}
+
+func (m *Master) announceOnce(ctx context.Context, server string, req *api.AnnounceRequest) (*api.AnnounceResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, announceWithin)
+	defer cancel()
+	c, err := client.New(client.Config{Servers: []string{server}, Credential: m.credential.Credential(), UserAgent: "millrace-master/" + m.cfg.Version, RetryFor: -1})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Announce(ctx, req)
+}
+
+// causeOf is what the system said of a file: the rest has a name in it that is another each time.
+func causeOf(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
 }
 
 // keepBegun writes down that the log has begun, once there is something in it: before it is announced that there is, and so

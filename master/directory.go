@@ -15,11 +15,14 @@ import (
 //	gossip.key
 //	pki/           the node's certificate, its key, the site's CA
 //	genesis.json   the site to be made; gone once it is in the log
+//	audit/         who changed what, and who was refused
 //	admin.json     the administrator's context
 //	store.sha256   what the last start was told of the site's object store
 //	alone          this master begins alone, from a backup or as what is left; gone once the log has it
+//	restoring      a restore has begun here; gone once node.json is written
 //	peers.json     where other masters were last
 //	raft/          log and snapshots; begun: that this master, not the site's first, has a log
+//	binaries/      the program for machines of other kinds, linux-ARCH; whoever runs the site puts it there
 //	tmp/           files on their way to the store; emptied at each start
 type directory struct{ *nodedir.Dir }
 

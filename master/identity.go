@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -16,13 +17,14 @@ import (
 	"millrace/master/server"
 	"millrace/master/state"
 	"millrace/pkg/joining"
+	"millrace/pkg/objectstore"
 	"millrace/pkg/security"
 )
 
 // identity is who this node is, with its secrets.
 type identity struct {
 	nodeFile
-	credential security.Credential
+	credential security.Credential // as it was at the start; Master.credential is the one in use
 	seal       security.SealKey
 	gossipKey  []byte
 	genesis    *state.CreateSite // the site still to be made
@@ -56,7 +58,7 @@ func (d *directory) identity(ctx context.Context, c Config) (*identity, error) {
 		if c.Token != "" || len(c.Join) > 0 {
 			return d.join(ctx, c)
 		}
-		return d.first(c)
+		return d.first(ctx, c)
 	}
 	if id.Role != state.RoleMaster {
 		return nil, fmt.Errorf("%w: %s belongs to a %s node", joining.ErrOtherNode, d.Path(), strings.ToLower(id.Role))
@@ -64,7 +66,11 @@ func (d *directory) identity(ctx context.Context, c Config) (*identity, error) {
 	if err := d.readSecrets(id); err != nil {
 		return nil, err
 	}
-	if err := joining.SameSite(c.Token, id.credential.CAPEM, fmt.Sprintf("%s is that of master %s of site %s", d.Path(), id.ID, id.Site)); err != nil {
+	trusted, err := joining.Known(d.Dir, id.credential.CAPEM)
+	if err != nil {
+		return nil, err
+	}
+	if err := joining.SameSite(c.Token, trusted, fmt.Sprintf("%s is that of master %s of site %s", d.Path(), id.ID, id.Site)); err != nil {
 		return nil, err
 	}
 	var g state.CreateSite
@@ -76,8 +82,11 @@ func (d *directory) identity(ctx context.Context, c Config) (*identity, error) {
 	return id, nil
 }
 
-// refuseLeftovers keeps a log whose node.json was lost from being taken for a new site.
+// refuseLeftovers keeps a log whose node.json was lost, and what is left of a restore, from being taken for a new site.
 func (d *directory) refuseLeftovers() error {
+	if begun, err := d.Read(restoringFile); err != nil || begun != nil {
+		return errors.Join(err, fmt.Errorf("directory %s: %w", d.Path(), ErrUnfinished))
+	}
 	if _, err := os.Stat(d.Path("raft", logFile)); err == nil {
 		return fmt.Errorf("directory %s has a log but no node.json: it is damaged; restore node.json, or give an empty directory", d.Path())
 	}
@@ -120,9 +129,12 @@ func decodeHex(into, text []byte) error {
 }
 
 // first makes a site and this node in it; node.json, written last, makes it so.
-func (d *directory) first(c Config) (*identity, error) {
+func (d *directory) first(ctx context.Context, c Config) (*identity, error) {
 	if c.Store == nil {
 		return nil, errors.New("the first start of a site needs its object store")
+	}
+	if err := tryStore(ctx, c); err != nil {
+		return nil, fmt.Errorf("make a site: %w", err)
 	}
 	now := time.Now().UTC()
 	site, err := randomHex("site-", 8)
@@ -156,11 +168,33 @@ func (d *directory) first(c Config) (*identity, error) {
 	if id.genesis, err = genesis(id, ca, c, now); err != nil {
 		return nil, err
 	}
-	return id, errors.Join(
-		d.keepSecrets(id),
-		d.WriteJSON(id.genesis, "genesis.json"),
-		d.WriteJSON(id.nodeFile, "node.json"),
-	)
+	if err := errors.Join(d.keepSecrets(id), d.WriteJSON(id.genesis, "genesis.json")); err != nil {
+		return nil, err
+	}
+	return id, d.WriteJSON(id.nodeFile, "node.json")
+}
+
+// tryWithin is how long the store of a site that is to be made has for an answer.
+const tryWithin = 5 * time.Second
+
+// tryStore asks the store of a site that is to be made whether it takes the key: better refused now than by the first
+// job. One that does not answer may be started later than its masters: that is waited for, as always.
+func tryStore(ctx context.Context, c Config) error {
+	store, err := c.OpenStore(c.Store)
+	if err != nil {
+		return err
+	}
+	system, err := objectstore.ParseS3(cmp.Or(c.SystemPrefix, DefaultSystemPrefix))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryWithin)
+	defer cancel()
+	var e *objectstore.Error
+	if err = objectstore.Try(ctx, store, system.Bucket, system.Key); errors.Is(err, objectstore.ErrDenied) || errors.As(err, &e) && e.Final {
+		return err
+	}
+	return nil
 }
 
 // join makes this node a further master of a site that is there; node.json, written last, makes it so.
@@ -189,10 +223,10 @@ func (d *directory) join(ctx context.Context, c Config) (*identity, error) {
 		return nil, errors.New("join: the master gave no key for the site's secrets: it is of a version that knows one master only")
 	}
 	c.Log.Info("joined", zap.String("node", id.ID), zap.String("site", id.Site), zap.Strings("masters", a.Masters))
-	return id, errors.Join(
-		d.keepSecrets(id),
-		d.WriteJSON(id.nodeFile, "node.json"),
-	)
+	if err := d.keepSecrets(id); err != nil {
+		return nil, err
+	}
+	return id, d.WriteJSON(id.nodeFile, "node.json")
 }
 
 // issue makes a key and a certificate for it.
@@ -235,10 +269,14 @@ func genesis(id *identity, ca *security.CA, c Config, now time.Time) (*state.Cre
 		}
 		cluster.Groups = append(cluster.Groups, state.Group{ID: group, Role: role})
 	}
+	speaks := c.binary.Speaks
+	if speaks == 1 {
+		speaks = 0 // as it was written then
+	}
 	return &state.CreateSite{
 		Site: state.Site{
 			ID: id.Site, CreatedAt: now, CAPEM: string(ca.CertPEM()), SealedCAKey: sealed[0], SealedStore: sealed[1],
-			SealedGossip: sealed[2], SystemPrefix: prefix,
+			SealedGossip: sealed[2], SystemPrefix: prefix, Protocol: speaks,
 		},
 		Cluster: cluster,
 	}, nil

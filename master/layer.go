@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
 
+	"millrace/pkg/connlimit"
 	"millrace/pkg/security"
 )
 
@@ -33,7 +34,7 @@ type layer struct {
 	listener  net.Listener
 	advertise string // host:port
 	server    *tls.Config
-	client    *tls.Config
+	dial      dialer // TLS included
 	log       *zap.Logger
 	conns     chan net.Conn
 	done      chan struct{}
@@ -43,17 +44,17 @@ type layer struct {
 	wait      sync.WaitGroup
 }
 
-func openLayer(ctx context.Context, address, advertise string, c security.Credential, log *zap.Logger) (*layer, error) {
-	server, err := c.ServerTLS(true)
+// dialer makes the connections to other masters that Raft's traffic goes over: a net.Dialer's DialContext.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+func openLayer(ctx context.Context, address, advertise string, dial dialer, c *security.Live, log *zap.Logger) (*layer, error) {
+	server, err := c.ServerTLS(true, func(config *tls.Config) {
+		config.NextProtos = nil
+		config.VerifyConnection = mastersOnly
+	})
 	if err != nil {
 		return nil, fmt.Errorf("raft port: %w", err)
 	}
-	client, err := c.ClientTLS(security.MasterName)
-	if err != nil {
-		return nil, fmt.Errorf("raft port: %w", err)
-	}
-	server.NextProtos = nil
-	server.VerifyConnection = mastersOnly
 	listener, err := listen(ctx, "raft", address)
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func openLayer(ctx context.Context, address, advertise string, c security.Creden
 		return nil, errors.Join(err, listener.Close())
 	}
 	l := &layer{
-		listener: listener, advertise: reach, server: server, client: client, log: log,
+		listener: connlimit.New(listener, connlimit.Total, connlimit.PerHost), advertise: reach, server: server, dial: c.Dialer(security.MasterName, dial), log: log,
 		conns: make(chan net.Conn), done: make(chan struct{}),
 	}
 	l.life, l.cancel = context.WithCancel(context.Background())
@@ -135,10 +136,9 @@ func (l *layer) Accept() (net.Conn, error) {
 }
 
 func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: timeout}, Config: l.client}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return d.DialContext(ctx, "tcp", string(address))
+	return l.dial(ctx, "tcp", string(address))
 }
 
 func (l *layer) Close() (err error) {

@@ -18,12 +18,20 @@ import (
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
 
+	"millrace/master/fleet"
 	"millrace/master/fsm"
+	"millrace/master/history"
 	"millrace/master/server"
 	"millrace/master/state"
 	"millrace/pkg/api"
+	"millrace/pkg/audit"
+	"millrace/pkg/client"
+	"millrace/pkg/connlimit"
 	"millrace/pkg/membership"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/protocol"
+	"millrace/pkg/security"
+	"millrace/pkg/shortage"
 )
 
 // DefaultSystemPrefix is where a site keeps its own objects.
@@ -46,12 +54,27 @@ type Config struct {
 	Join  []string // https://host:port of masters
 	Token string
 
+	KeepJobs    int           // ended jobs that stay in the state; 0: history.DefaultKeep
+	KeepHistory time.Duration // how long the others are kept; 0: history.DefaultRetention; less: for good
+
 	Name    string // for people, taken up at the first start; default: the host's name
 	Version string
 	Log     *zap.Logger
+	LogTail server.LogTail // the last of what Log was given, for people; nil: there is none
 
 	// OpenStore opens object stores; nil = S3. For tests.
 	OpenStore func(*api.ObjectStore) (objectstore.Store, error)
+
+	TrashAge time.Duration // how long what was removed from a block store stays in its trash; 0 = files.DefaultTrashAge
+
+	Providers       map[string]fleet.Provider // of nodes, beside the pool of those that have joined for no cluster; by name
+	DefaultProvider string                    // of groups that name none; "" = the pool
+
+	// For tests: what fails, which binary this is, how others are called, and how long the log grows; zero = what it is.
+	faults        faults
+	binary        protocol.Speaker
+	dial          dialer // nil = net.Dialer's; tests cut masters off from each other
+	snapshotBytes int64  // 0 = the constant of that name
 }
 
 // Master is one master node.
@@ -59,22 +82,25 @@ type Master struct {
 	cfg Config
 	log *zap.Logger
 
-	dir       *directory
-	id        *identity
-	store     *state.Store
-	stores    *stores
-	retries   *objectstore.Budget // of all of this master's requests to object stores
-	raft      *raftNode
-	entries   *fsm.Log
-	server    *server.Server
-	http      *http.Server
-	gossip    *membership.Membership
-	address   string      // https://host:port, as others know it
-	peers     peers       // as they are on the disk; the announcer's
-	begun     bool        // begunFile is there; the announcer's
-	changes   sync.Mutex  // of the set of masters: one at a time
-	storeSaid atomic.Bool // what this start was told of the store is in the log, or is no news
-	heard     sync.Map    // what other masters announced last, by node id: announcement
+	dir        *directory
+	id         *identity
+	credential *security.Live
+	nodes      atomic.Pointer[client.Nodes] // by which the leader reaches blocks
+	store      *state.Store
+	stores     *stores
+	retries    *objectstore.Budget // of all of this master's requests to object stores
+	raft       *raftNode
+	entries    *fsm.Log
+	server     *server.Server
+	http       *http.Server
+	gossip     *membership.Membership
+	address    string      // https://host:port, as others know it
+	peers      peers       // as they are on the disk; the announcer's
+	begun      bool        // begunFile is there; the announcer's
+	changes    sync.Mutex  // of the set of masters: one at a time
+	renewing   sync.Mutex  // of this master's certificate
+	storeSaid  atomic.Bool // what this start was told of the store is in the log, or is no news
+	heard      sync.Map    // what other masters announced last to this leader, by node id: server.Heard
 
 	ready     chan struct{}
 	readyOnce sync.Once
@@ -97,8 +123,14 @@ func New(c Config) (*Master, error) {
 		return nil, err
 	}
 	retries := objectstore.NewBudget(retriesPerSecond)
+	if c.binary == (protocol.Speaker{}) {
+		c.binary = protocol.Own("millrace-master/" + c.Version)
+	}
 	if c.OpenStore == nil {
 		c.OpenStore = opener(retries)
+	}
+	if c.dial == nil {
+		c.dial = new(net.Dialer).DialContext
 	}
 	return &Master{cfg: c, retries: retries, log: c.Log, ready: make(chan struct{}), failed: make(chan error, 1)}, nil
 }
@@ -120,11 +152,20 @@ func (c *Config) check() error {
 		}
 	}
 	if c.SystemPrefix != "" {
-		u, err := objectstore.ParseURL(c.SystemPrefix)
+		u, err := objectstore.ParseS3(c.SystemPrefix)
 		if err != nil {
 			return fmt.Errorf("master: system prefix: %w", err)
 		}
 		c.SystemPrefix = slashed(u).String()
+	}
+	if c.KeepJobs < 0 {
+		return fmt.Errorf("master: %d ended jobs cannot be kept", c.KeepJobs)
+	}
+	if c.KeepJobs == 0 {
+		c.KeepJobs = history.DefaultKeep
+	}
+	if c.KeepHistory == 0 {
+		c.KeepHistory = history.DefaultRetention
 	}
 	if c.Store != nil && c.Store.Endpoint == "" {
 		return errors.New("master: the object store has no endpoint")
@@ -180,6 +221,9 @@ func (m *Master) Open(ctx context.Context) (err error) {
 	if m.id, err = m.dir.identity(ctx, m.cfg); err != nil {
 		return err
 	}
+	if m.credential, err = security.NewLive(m.id.credential); err != nil {
+		return fmt.Errorf("%s: %w", m.dir.Path("pki"), err)
+	}
 	m.log = m.log.With(zap.String("node", m.id.ID))
 	m.store = state.New()
 	m.stores = &stores{open: m.cfg.OpenStore, view: m.store.View, seal: m.id.seal, cached: map[string]objectstore.Store{}}
@@ -196,6 +240,8 @@ func (m *Master) Open(ctx context.Context) (err error) {
 	m.cancel = cancel
 	m.leading.Go(func() { m.lead(loop) })
 	m.leading.Go(func() { m.announce(loop) })
+	m.leading.Go(func() { m.keepCredential(loop) })
+	m.leading.Go(func() { m.raft.keepShort(loop, m.log) })
 	m.log.Info("master started", zap.String("address", m.address), zap.String("raft", string(m.raft.address)),
 		zap.String("gossip", m.gossip.Addr()), zap.String("dir", m.cfg.Dir))
 	return nil
@@ -209,14 +255,15 @@ func (m *Master) openRaft(ctx context.Context) (err error) {
 		return err
 	}
 	if m.raft, err = openRaft(ctx, raftConfig{
-		id: raft.ServerID(m.id.ID), dir: m.dir.Path("raft"), listen: m.cfg.RaftListen, advertise: m.cfg.Advertise,
-		credential: m.id.credential, first: m.id.genesis != nil, joining: m.id.Joined && begun == nil, fsm: fsm.New(m.store, m.log), log: m.log,
+		id: raft.ServerID(m.id.ID), dir: m.dir.Path("raft"), listen: m.cfg.RaftListen, advertise: m.cfg.Advertise, dial: m.cfg.dial,
+		credential: m.credential, first: m.id.genesis != nil, joining: m.id.Joined && begun == nil, fsm: fsm.New(m.store, m.log, m.fail), binary: m.cfg.binary, log: m.log, faults: m.cfg.faults,
+		snapshotBytes: m.cfg.snapshotBytes,
 	}); err != nil {
 		return err
 	}
 	m.begun = begun != nil
 	m.onClose(m.raft.close)
-	m.entries = fsm.NewLog(m.raft)
+	m.entries = fsm.NewLog(m.raft, fsm.LogConfig{Uses: func() int { return m.store.View().Protocol() }, Stalled: m.raft.disk.stalled})
 	return nil
 }
 
@@ -246,13 +293,21 @@ func (m *Master) openGossip(ctx context.Context) (err error) {
 }
 
 func (m *Master) openServer(listener net.Listener) (err error) {
+	trail, err := audit.Open(audit.Config{Dir: m.dir.Path("audit"), Failed: func(err error) {
+		m.log.Error("the audit log cannot be written: calls are made without a line in it", zap.Error(shortage.Explained(err)))
+	}})
+	if err != nil {
+		return err
+	}
+	m.onClose(trail.Close)
 	if m.server, err = server.New(server.Config{
 		NodeID: m.id.ID, Version: m.cfg.Version, View: m.store.View, Log: logged{m.entries}, Stores: m.stores,
-		Cluster: &masters{m}, Seal: m.id.seal, Credential: m.id.credential, TempDir: m.dir.Path("tmp"), Logger: m.cfg.Log,
+		Cluster: &masters{m}, Seal: m.id.seal, Credential: m.credential, Audit: trail, TempDir: m.dir.Path("tmp"), LogTail: m.cfg.LogTail, Logger: m.cfg.Log,
+		Binaries: m.dir.Path("binaries"),
 	}); err != nil {
 		return err
 	}
-	config, err := m.id.credential.ServerTLS(false)
+	config, err := m.credential.ServerTLS(false, nil)
 	if err != nil {
 		return fmt.Errorf("API: %w", err)
 	}
@@ -267,7 +322,7 @@ func (m *Master) openServer(listener net.Listener) (err error) {
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
 	}
 	m.wait.Go(func() {
-		if err := m.http.Serve(tls.NewListener(listener, config)); !errors.Is(err, http.ErrServerClosed) {
+		if err := m.http.Serve(tls.NewListener(connlimit.New(listener, connlimit.Total, connlimit.PerHost), config)); !errors.Is(err, http.ErrServerClosed) {
 			m.fail(fmt.Errorf("serve API: %w", err))
 		}
 	})

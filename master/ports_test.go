@@ -17,15 +17,15 @@ import (
 	"millrace/pkg/security"
 )
 
-// refused says whether a server ends a TLS connection that a client begins.
-func refused(t *testing.T, address string, config *tls.Config) bool {
+// refused says whether a server ends, within a time, a TLS connection that a client begins: where it is to do so, the time is generous.
+func refused(t *testing.T, address string, config *tls.Config, within time.Duration) bool {
 	t.Helper()
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", address, config)
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: time.Minute}, "tcp", address, config)
 	if err != nil {
 		return true
 	}
 	defer conn.Close()
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(within)))
 	_, err = io.ReadFull(conn, make([]byte, 1)) // a refusal in TLS 1.3 is heard here
 	netErr, ok := err.(net.Error)
 	return !(ok && netErr.Timeout())
@@ -43,12 +43,12 @@ func TestTheRaftPortIsForMastersOnly(t *testing.T) {
 		require.NoError(t, err)
 		return conf
 	}
-	require.False(t, refused(t, address, config(security.RoleMaster, "i-0000000000000000b")))
-	require.True(t, refused(t, address, config(security.RoleWorker, "i-0000000000000000c")))
-	require.True(t, refused(t, address, config(security.RoleUser, "admin")))
+	require.False(t, refused(t, address, config(security.RoleMaster, "i-0000000000000000b"), 300*time.Millisecond))
+	require.True(t, refused(t, address, config(security.RoleWorker, "i-0000000000000000c"), time.Minute))
+	require.True(t, refused(t, address, config(security.RoleUser, "admin"), time.Minute))
 	nobody := config(security.RoleUser, "x")
 	nobody.Certificates = nil
-	require.True(t, refused(t, address, nobody))
+	require.True(t, refused(t, address, nobody, time.Minute))
 }
 
 func TestADamagedDirectoryIsNotTakenForANewOne(t *testing.T) {
@@ -75,6 +75,11 @@ func TestADamagedDirectoryIsNotTakenForANewOne(t *testing.T) {
 func TestAFirstStartCutShortBeginsAnew(t *testing.T) {
 	c := testConfig(t, t.TempDir(), objectstore.NewMemory())
 	require.NoError(t, os.WriteFile(filepath.Join(c.Dir, "seal.key"), []byte("half"), 0o600))
+	inTheWay := filepath.Join(c.Dir, "pki", "key.pem")
+	require.NoError(t, os.MkdirAll(filepath.Join(inTheWay, "full"), 0o700))
+	require.ErrorContains(t, Enroll(t.Context(), c), "key.pem")
+	require.NoFileExists(t, filepath.Join(c.Dir, "node.json"), "it would be one without secrets")
+	require.NoError(t, os.RemoveAll(inTheWay))
 	openMaster(t, c)
 }
 
@@ -84,6 +89,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"no directory":      func(c *Config) { c.Dir = "" },
 		"no port":           func(c *Config) { c.Listen = "localhost" },
 		"system prefix":     func(c *Config) { c.SystemPrefix = "http://x" },
+		"system in hdfs":    func(c *Config) { c.SystemPrefix = "hdfs:///x" },
 		"store no endpoint": func(c *Config) { c.Store.Endpoint = "" },
 	} {
 		c := good

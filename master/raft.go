@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,19 +10,22 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	"go.uber.org/zap"
 
+	"millrace/pkg/protocol"
 	"millrace/pkg/security"
 )
 
 const (
 	logFile           = "log.db"
 	snapshotsKept     = 2
-	snapshotThreshold = 8192 // entries
-	trailingLogs      = 1024 // kept after a snapshot, so that a follower that is a little behind needs no snapshot
+	snapshotThreshold = 8192     // entries
+	snapshotBytes     = 64 << 20 // of entries: a snapshot is made when the log has grown by so much, however few they are
+	trailingLogs      = 1024     // kept after a snapshot, so that a follower that is a little behind needs no snapshot
 	snapshotInterval  = 30 * time.Second
 	raftTimeout       = 5 * time.Second
 
@@ -34,11 +38,22 @@ type raftConfig struct {
 	dir        string
 	listen     string
 	advertise  string
-	credential security.Credential
+	dial       dialer
+	credential *security.Live
 	first      bool // the first start of the site: bootstrap
 	joining    bool // the first start of a further master: the leader gives it the log
 	fsm        raft.FSM
+	binary     protocol.Speaker // this one
 	log        *zap.Logger
+	faults     faults
+
+	snapshotBytes int64 // 0: the constant
+}
+
+// faults are put under what Raft writes to, in tests.
+type faults struct {
+	log       func(logFiles) logFiles
+	snapshots func(raft.SnapshotStore) raft.SnapshotStore
 }
 
 // raftNode is Raft with what it stands on.
@@ -46,40 +61,38 @@ type raftNode struct {
 	*raft.Raft
 	id        raft.ServerID
 	address   raft.ServerAddress
-	bolt      *raftboltdb.BoltStore
+	files     logFiles
+	disk      *disk // files, as Raft writes them
+	logs      *sizedLogs
 	transport *raft.NetworkTransport
 }
 
 // openRaft opens log, snapshots and transport, bootstraps a new site, and starts Raft.
 func openRaft(ctx context.Context, c raftConfig) (node *raftNode, err error) {
-	layer, err := openLayer(ctx, c.listen, c.advertise, c.credential, c.log)
+	layer, err := openLayer(ctx, c.listen, c.advertise, c.dial, c.credential, c.log)
 	if err != nil {
 		return nil, err
 	}
 	n := &raftNode{id: c.id, address: raft.ServerAddress(layer.advertise)}
 	logger := newRaftLog(c.log.Named("raft"))
-	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 3, Timeout: raftTimeout, Logger: logger,
-	})
+	n.transport = newTransport(layer, logger)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
 		}
 	}()
-	if n.bolt, err = openBolt(filepath.Join(c.dir, logFile)); err != nil {
+	snapshots, err := n.openFiles(c, logger)
+	if err != nil {
 		return nil, err
 	}
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(c.dir, snapshotsKept, logger)
-	if err != nil {
-		return nil, fmt.Errorf("open snapshots in %s: %w", c.dir, err)
-	}
-	logs, err := raft.NewLogCache(512, n.bolt)
+	n.logs = newSizedLogs(n.disk, cmp.Or(c.snapshotBytes, snapshotBytes))
+	logs, err := raft.NewLogCache(512, n.logs)
 	if err != nil {
 		return nil, fmt.Errorf("open log cache: %w", err)
 	}
 	config := baseConfig(c.id)
 	config.Logger = logger
-	known, err := raft.HasExistingState(logs, n.bolt, snapshots)
+	known, err := raft.HasExistingState(n.files, n.files, snapshots)
 	if err != nil {
 		return nil, fmt.Errorf("read log: %w", err)
 	}
@@ -90,21 +103,58 @@ func openRaft(ctx context.Context, c raftConfig) (node *raftNode, err error) {
 		return nil, fmt.Errorf("the log in %s is gone, but the node is not new: where other masters have it, take this one out of the set (millrace master remove) and join with an empty folder; else restore it from a backup", c.dir)
 	default:
 		only := raft.Configuration{Servers: []raft.Server{{ID: c.id, Address: n.address}}}
-		if err := raft.BootstrapCluster(config, logs, n.bolt, snapshots, n.transport, only); err != nil {
+		if err := raft.BootstrapCluster(config, n.files, n.files, snapshots, n.transport, only); err != nil {
 			return nil, fmt.Errorf("start log: %w", err)
 		}
 	}
-	alone, err := isAlone(config, c, logs, n, snapshots)
+	alone, err := isAlone(config, c, n, snapshots)
 	if err != nil {
 		return nil, err
 	}
-	if n.Raft, err = raft.NewRaft(config, c.fsm, logs, n.bolt, snapshots, n.transport); err != nil {
+	if n.Raft, err = raft.NewRaft(config, c.fsm, logs, n.disk, snapshots, n.transport); err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
 	if alone {
 		n.stand(config, c.log)
 	}
 	return n, nil
+}
+
+// openFiles opens what Raft writes to, if this binary can read what is there.
+func (n *raftNode) openFiles(c raftConfig, logger hclog.Logger) (raft.SnapshotStore, error) {
+	bolt, err := openBolt(filepath.Join(c.dir, logFile))
+	if err != nil {
+		return nil, err
+	}
+	n.files = bolt
+	var store raft.SnapshotStore
+	if store, err = raft.NewFileSnapshotStoreWithLogger(c.dir, snapshotsKept, logger); err != nil {
+		return nil, fmt.Errorf("open snapshots in %s: %w", c.dir, err)
+	}
+	if err := readable(c.dir, c.binary, n.files, store); err != nil {
+		return nil, err
+	}
+	if c.faults.log != nil {
+		n.files = c.faults.log(n.files)
+	}
+	if c.faults.snapshots != nil {
+		store = c.faults.snapshots(store)
+	}
+	n.disk = newDisk(n.files, c.log)
+	snapshots, err := openSnapshots(c.dir, n.disk, store)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots in %s: %w", c.dir, err)
+	}
+	return snapshots, nil
+}
+
+// newTransport makes Raft's transport. It sends a follower one request after the other: with several under way, Raft 1.7 can
+// come to wait for itself when one of them is refused (a disk that was full for a moment), and goes on to send heartbeats and never
+// again an entry to that follower. Entries that wait share a request, so that little is lost.
+func newTransport(stream raft.StreamLayer, logger hclog.Logger) *raft.NetworkTransport {
+	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: stream, MaxPool: 3, Timeout: raftTimeout, Logger: logger, MaxRPCsInFlight: 1,
+	})
 }
 
 // stand has a master that is alone elect itself at once: there is nobody's heartbeat to wait for.
@@ -131,9 +181,9 @@ func baseConfig(id raft.ServerID) *raft.Config {
 }
 
 // isAlone says whether this node is the only master, by its own log.
-func isAlone(config *raft.Config, c raftConfig, logs raft.LogStore, n *raftNode, snapshots raft.SnapshotStore) (bool, error) {
+func isAlone(config *raft.Config, c raftConfig, n *raftNode, snapshots raft.SnapshotStore) (bool, error) {
 	reading := *config // GetConfiguration marks it as not to be started with
-	present, err := raft.GetConfiguration(&reading, nopFSM{}, logs, n.bolt, snapshots, n.transport)
+	present, err := raft.GetConfiguration(&reading, nopFSM{}, n.files, n.files, snapshots, n.transport)
 	if err != nil {
 		return false, fmt.Errorf("read the set of masters: %w", err)
 	}
@@ -163,14 +213,17 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 // close stops Raft and closes what it stood on.
 func (n *raftNode) close() error {
 	var errs []error
+	if n.disk != nil {
+		n.disk.abandon()
+	}
 	if n.Raft != nil {
 		errs = append(errs, n.Raft.Shutdown().Error())
 	}
 	if n.transport != nil {
 		errs = append(errs, ignoreClosed(n.transport.Close()))
 	}
-	if n.bolt != nil {
-		errs = append(errs, n.bolt.Close())
+	if n.files != nil {
+		errs = append(errs, n.files.Close())
 	}
 	return errors.Join(errs...)
 }

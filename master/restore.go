@@ -1,9 +1,7 @@
 package master
 
 import (
-	"bufio"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,21 +16,25 @@ import (
 	"millrace/master/server"
 	"millrace/master/state"
 	"millrace/pkg/joining"
+	"millrace/pkg/protocol"
 	"millrace/pkg/security"
 )
 
-// aloneFile says that this master begins alone: from a backup, or as the one that is left. Others that the state
-// names are out of the set.
+// aloneFile says that this master begins alone: from a backup, or as the one that is left. Other masters that the state
+// names are ended.
 const aloneFile = "alone"
+
+// restoringFile says that a directory without node.json is no empty one.
+const restoringFile = "restoring"
 
 // termJump is added to the term of a backup: the site may have gone on after it, and no term is ever led twice.
 const termJump = 1_000_000
 
 var (
-	// ErrBackup says that what was to be restored is no backup, or not a whole one.
-	ErrBackup = errors.New("not a backup that can be restored")
 	// ErrNotEmpty says that a directory has a master already.
 	ErrNotEmpty = errors.New("the directory is a node's already")
+	// ErrUnfinished says that a directory holds what a restore has left that did not come to its end.
+	ErrUnfinished = errors.New("a restore into this folder was not finished: repeat it")
 	// ErrNoMaster says that a directory has no master.
 	ErrNoMaster = errors.New("there is no master in the directory")
 )
@@ -42,19 +44,23 @@ type Restored struct {
 	Node, Site string
 	Jobs       int
 	CreatedAt  string // of the backup
+	Checked    bool   // its SHA-256 is the one at its end; backups of earlier versions have none
 }
 
 // Restore makes a master of a backup, in a directory that is empty or not there: the only one of its site, under a new id. It
-// starts nothing. A directory whose restore did not come to its end is taken again.
+// starts nothing. A directory whose restore did not come to its end is taken again, and by nobody else: a master that starts on it makes no site.
 func Restore(dir, name, version string, backup io.Reader) (r *Restored, err error) {
-	in := bufio.NewReaderSize(backup, 64<<10)
-	h, err := readHeader(in)
+	b, err := readBackup(backup)
 	if err != nil {
 		return nil, err
 	}
-	store := state.New()
-	if err := store.Restore(in); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBackup, err)
+	h, store := b.header, b.store
+	if err := fsm.GoOnAlone(store); err != nil {
+		return nil, err
+	}
+	id, err := restoredIdentity(store.View(), h, name)
+	if err != nil {
+		return nil, err
 	}
 	d, err := openDirectory(dir, version)
 	if err != nil {
@@ -64,37 +70,21 @@ func Restore(dir, name, version string, backup io.Reader) (r *Restored, err erro
 	if known, err := d.Read("node.json"); err != nil || known != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %s", ErrNotEmpty, d.Path()), err)
 	}
-	id, err := restoredIdentity(store.View(), h, name)
-	if err != nil {
+	if err := d.Write([]byte(h.CreatedAt+"\n"), restoringFile); err != nil {
 		return nil, err
 	}
 	if err := d.restoreLog(id, store.View(), h.Term+termJump); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(d.keepSecrets(id), d.Write([]byte(h.CreatedAt+"\n"), aloneFile), d.WriteJSON(id.nodeFile, "node.json")); err != nil {
+	if err := errors.Join(d.keepSecrets(id), d.Write([]byte(h.CreatedAt+"\n"), aloneFile)); err != nil {
 		return nil, err
 	}
-	r = &Restored{Node: id.ID, Site: id.Site, CreatedAt: h.CreatedAt}
-	for _, c := range store.View().Clusters() {
-		r.Jobs += len(store.View().Jobs(c.ID))
+	if err := d.WriteJSON(id.nodeFile, "node.json"); err != nil {
+		return nil, err
 	}
-	return r, nil
-}
-
-func readHeader(in *bufio.Reader) (h server.BackupHeader, err error) {
-	line, err := in.ReadSlice('\n')
-	if err == nil {
-		err = json.Unmarshal(line, &h)
-	}
-	switch {
-	case err != nil || h.Millrace != "backup":
-		return h, fmt.Errorf("%w: it does not begin as one", ErrBackup)
-	case h.Version > server.BackupVersion:
-		return h, fmt.Errorf("%w: it has form %d, of version %s, and this version reads %d", ErrBackup, h.Version, h.By, server.BackupVersion)
-	case len(h.SealKey) != len(security.SealKey{}):
-		return h, fmt.Errorf("%w: it holds no key for the site's secrets", ErrBackup)
-	}
-	return h, nil
+	r = b.restored()
+	r.Node = id.ID
+	return r, d.Remove(restoringFile)
 }
 
 // restoredIdentity is a new master of the backup's site.
@@ -125,6 +115,9 @@ func restoredIdentity(v *state.View, h server.BackupHeader, name string) (*ident
 	}
 	if id.gossipKey, err = id.seal.Open(site.SealedGossip); err != nil {
 		return nil, fmt.Errorf("%w: site's gossip key: %w", ErrBackup, err)
+	}
+	if _, err := id.seal.Open(site.SealedStore); err != nil {
+		return nil, fmt.Errorf("%w: site's object store: %w", ErrBackup, err)
 	}
 	id.credential, err = issue(ca, security.RoleMaster, nodeID, now)
 	return id, err
@@ -211,10 +204,13 @@ func Recover(dir, version string, log *zap.Logger) (nodeID string, err error) {
 	config.Logger = logger
 	self := onlyMaster(config.LocalID, "127.0.0.1:1")
 	_, transport := raft.NewInmemTransport(self.Servers[0].Address)
+	if err := readable(d.Path("raft"), protocol.Own("millrace-master/"+version), bolt, snapshots); err != nil {
+		return "", err
+	}
 	if err := d.Write([]byte("recovered\n"), aloneFile); err != nil {
 		return "", err
 	}
-	if err := raft.RecoverCluster(config, fsm.New(state.New(), log), bolt, bolt, snapshots, transport, self); err != nil {
+	if err := raft.RecoverCluster(config, fsm.Alone(fsm.New(state.New(), log, func(error) {})), bolt, bolt, snapshots, transport, self); err != nil {
 		return "", fmt.Errorf("recover the log: %w", err)
 	}
 	return node.ID, nil

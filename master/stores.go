@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"millrace/master/state"
+	"millrace/master/tracker"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
 	"millrace/pkg/security"
@@ -21,7 +22,9 @@ type stores struct {
 	view func() *state.View
 	seal security.SealKey
 
-	mu     sync.Mutex
+	mu sync.Mutex
+	// files is the block stores of the site's clusters, as one cluster sees them: hdfs:/// is its own; nil on who does not lead.
+	files  func(cluster string) (objectstore.Store, tracker.Publisher)
 	cached map[string]objectstore.Store
 }
 
@@ -59,6 +62,22 @@ func (s *stores) Open(settings *api.ObjectStore) (objectstore.Store, error) {
 	}
 	s.cached[string(key)] = store
 	return store, nil
+}
+
+// WithFiles is a store that has the block stores of the site's clusters, too.
+func (s *stores) WithFiles(store objectstore.Store, cluster string) objectstore.Store {
+	files, _ := s.filesOf(cluster)
+	return objectstore.Mux(store, files)
+}
+
+func (s *stores) filesOf(cluster string) (objectstore.Store, tracker.Publisher) {
+	s.mu.Lock()
+	files := s.files
+	s.mu.Unlock()
+	if files == nil {
+		return nil, nil
+	}
+	return files(cluster)
 }
 
 // settings opens sealed settings.
@@ -99,7 +118,18 @@ func (s *stores) For(job *state.Job) (objectstore.Store, *api.ObjectStore, error
 		return nil, nil, err
 	}
 	store, err := s.Open(settings)
-	return store, settings, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.WithFiles(store, job.Cluster), settings, nil
+}
+
+// Publisher is for jobs whose output is in a block store.
+func (s *stores) Publisher(job *state.Job) (tracker.Publisher, error) {
+	if _, p := s.filesOf(job.Cluster); p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("open the files of cluster %s: %w", job.Cluster, objectstore.ErrUnreachable)
 }
 
 // System is the site's store, and where in it the system prefix lies (with the slash, or "").
@@ -108,7 +138,7 @@ func (s *stores) System() (store objectstore.Store, bucket, prefix string, err e
 	if err != nil {
 		return nil, "", "", err
 	}
-	u, err := objectstore.ParseURL(system)
+	u, err := objectstore.ParseS3(system)
 	if err != nil {
 		return nil, "", "", fmt.Errorf("system prefix: %w", err)
 	}

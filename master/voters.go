@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -34,18 +35,17 @@ func (c *masters) Member(nodeID string) string {
 	return server.MemberLearner
 }
 
-type announcement struct {
-	at  time.Time
-	pid int64
-}
-
-// LastHeard is when a master announced itself to this one, and its process id.
-func (c *masters) LastHeard(nodeID string) (time.Time, int64) {
-	a, ok := c.m.heard.Load(nodeID)
-	if !ok {
-		return time.Time{}, 0
+// LastHeard is what a master said of itself last, or what this one has to say.
+func (c *masters) LastHeard(nodeID string) (h server.Heard) {
+	if nodeID == c.m.id.ID {
+		h = server.Heard{At: time.Now(), PID: int64(os.Getpid()), Protocol: c.m.cfg.binary.Speaks, Trust: c.m.credential.Credential().InUse()}
+		h.Problem, h.CannotLog = c.m.raft.disk.problem()
+		return h
 	}
-	return a.(announcement).at, a.(announcement).pid
+	if a, ok := c.m.heard.Load(nodeID); ok {
+		h = a.(server.Heard)
+	}
+	return h
 }
 
 // Announced brings the set up to date about one master, by one step: it becomes a learner, then a
@@ -53,9 +53,15 @@ func (c *masters) LastHeard(nodeID string) (time.Time, int64) {
 // does not wait for a majority that cannot be.
 func (c *masters) Announced(ctx context.Context, nodeID string, a *api.AnnounceRequest) (bool, error) {
 	m := c.m
-	m.heard.Store(nodeID, announcement{time.Now(), a.Pid})
+	said := server.Heard{At: time.Now(), PID: a.Pid, Protocol: max(1, int(a.Protocol)), Problem: a.Problem, CannotLog: a.CannotLog, Trust: a.Trust}
+	m.heard.Store(nodeID, said)
 	m.changes.Lock()
 	defer m.changes.Unlock()
+	if err := c.fits(a); err != nil {
+		said.Problem = err.Error()
+		m.heard.Store(nodeID, said)
+		return false, err
+	}
 	node, ok := m.store.View().Node(nodeID)
 	if !ok || node.Role != state.RoleMaster || node.State != state.NodeAdmitted {
 		return false, fmt.Errorf("master %s: %w", nodeID, state.ErrNotFound)
@@ -63,9 +69,13 @@ func (c *masters) Announced(ctx context.Context, nodeID string, a *api.AnnounceR
 	if a.Address == "" || a.RaftAddress == "" {
 		return false, fmt.Errorf("%w: a master announces where it serves", state.ErrInvalid)
 	}
-	if node.Address != a.Address || node.Raft != a.RaftAddress || node.Version != a.Version {
-		now := *node
-		now.Address, now.Raft, now.Version = a.Address, a.RaftAddress, a.Version
+	if err := m.rise(ctx); err != nil {
+		return false, logged{m.entries}.translate(ctx, err)
+	}
+	now := *node
+	now.Address, now.Raft, now.Version = a.Address, a.RaftAddress, a.Version
+	m.noteProtocol(&now, said.Protocol)
+	if now != *node {
 		if _, err := c.apply(ctx, state.PutNode{Node: now}); err != nil {
 			return false, err
 		}
@@ -98,15 +108,23 @@ func (c *masters) Announced(ctx context.Context, nodeID string, a *api.AnnounceR
 	return false, c.lost(err)
 }
 
-// Admit lets a master back into the set, and waits until it votes.
+// Admit lets a master back into the set, and waits until it votes. One that this leader does not hear of is left as it is.
 func (c *masters) Admit(ctx context.Context, nodeID string) error {
+	if c.Member(nodeID) != server.MemberVoter {
+		if err := c.hears(ctx, nodeID); err != nil {
+			return err
+		}
+	}
 	if err := c.spare(ctx, nodeID, false); err != nil {
 		return err
 	}
 	late := time.Now().Add(settleWithin)
 	for c.Member(nodeID) != server.MemberVoter {
 		if time.Now().After(late) {
-			return fmt.Errorf("%w: master %s is to vote as soon as it announces itself; it has not within %s: is it up?", server.ErrUnsettled, nodeID, settleWithin)
+			if c.Member(nodeID) == server.MemberNone {
+				return errors.Join(fmt.Errorf("%w: master %s has not announced itself within %s: is it up?", server.ErrUnsettled, nodeID, settleWithin), c.spare(ctx, nodeID, true))
+			}
+			return fmt.Errorf("%w: master %s is to vote as soon as it has the log; it has not within %s: is it up?", server.ErrUnsettled, nodeID, settleWithin)
 		}
 		select {
 		case <-time.After(settlePoll):
@@ -117,7 +135,28 @@ func (c *masters) Admit(ctx context.Context, nodeID string) error {
 	return nil
 }
 
-// Expel takes a master out of the set, unless those that are left would have no majority.
+// hears waits until a master has announced itself to this leader just now, if it is up at all.
+func (c *masters) hears(ctx context.Context, nodeID string) error {
+	late := time.Now().Add(believedFor)
+	for {
+		switch {
+		case !c.Alive(nodeID):
+			return fmt.Errorf("%w: master %s is lost: start it, then repeat the command", server.ErrUnsettled, nodeID)
+		case time.Since(c.LastHeard(nodeID).At) < believedFor:
+			return nil
+		case time.Now().After(late):
+			return fmt.Errorf("%w: master %s is up and has not announced itself within %s: its own log says why; one that is trusted no more has to join anew, with an empty folder", server.ErrUnsettled, nodeID, believedFor)
+		}
+		select {
+		case <-time.After(settlePoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Expel takes a master out of the set, unless those that are left would have no majority. One that is up is still known then, and
+// Admit takes it back; one that is lost is ended.
 func (c *masters) Expel(ctx context.Context, nodeID string) error {
 	if err := c.leaves(nodeID); err != nil {
 		return err
@@ -128,16 +167,45 @@ func (c *masters) Expel(ctx context.Context, nodeID string) error {
 		}
 		return server.ErrNotLeader // the next leader is asked again, and takes this one out
 	}
+	lost, err := c.gone(ctx, nodeID)
+	if err != nil {
+		return err
+	}
 	if err := c.spare(ctx, nodeID, true); err != nil {
 		return err
 	}
 	c.m.changes.Lock()
 	defer c.m.changes.Unlock()
 	_, known, err := c.m.raft.member(raft.ServerID(nodeID))
-	if err != nil || !known {
-		return c.lost(err)
+	if err == nil && known {
+		err = c.m.raft.expel(raft.ServerID(nodeID))
 	}
-	return c.lost(c.m.raft.expel(raft.ServerID(nodeID)))
+	if err == nil { // it may have been the last old one
+		err = logged{c.m.entries}.translate(ctx, c.m.rise(ctx))
+	}
+	if err == nil && lost {
+		_, err = c.apply(ctx, state.RemoveNode{ID: nodeID})
+	}
+	return c.lost(err)
+}
+
+// gone says whether a master is lost. One that gossip does not see and that was heard of just now may be too new for gossip: whether it
+// is up shows when it would announce itself again.
+func (c *masters) gone(ctx context.Context, nodeID string) (bool, error) {
+	for began := time.Now(); ; {
+		heard := c.LastHeard(nodeID).At
+		switch {
+		case c.Alive(nodeID) || heard.After(began):
+			return false, nil
+		case time.Since(heard) > 2*reannounce:
+			return true, nil
+		}
+		select {
+		case <-time.After(settlePoll):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
 }
 
 // leaves holds the masters that would be left against the majority that they would need.
@@ -146,9 +214,13 @@ func (c *masters) leaves(nodeID string) error {
 	if err != nil {
 		return err
 	}
-	voters, up := 0, 0
+	voters, up, votes := 0, 0, false
 	for _, s := range servers {
-		if s.Suffrage != raft.Voter || string(s.ID) == nodeID {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		if string(s.ID) == nodeID {
+			votes = true
 			continue
 		}
 		voters++
@@ -157,6 +229,8 @@ func (c *masters) leaves(nodeID string) error {
 		}
 	}
 	switch need := voters/2 + 1; {
+	case !votes:
+		return nil
 	case voters == 0:
 		return fmt.Errorf("%w: master %s is the only one that votes: add another first", server.ErrUnsettled, nodeID)
 	case up < need:

@@ -3,6 +3,7 @@ package master
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"millrace/hdfs"
+	"millrace/hdfs/namespace"
 	"millrace/master/server"
+	"millrace/master/state"
 	"millrace/pkg/api"
 	"millrace/pkg/client"
 	"millrace/pkg/joining"
@@ -26,25 +30,47 @@ type site struct {
 	store   objectstore.Store
 	masters []*Master
 	admin   *client.Context
+	dial    dialer // of the masters that are opened next; nil: as always
 }
 
 func newSite(t *testing.T, n int) *site {
 	t.Helper()
-	s := &site{t: t, store: objectstore.NewMemory()}
-	s.masters = append(s.masters, openMaster(t, testConfig(t, t.TempDir(), s.store)))
-	var err error
-	s.admin, err = client.ReadContext(s.masters[0].dir.Path("admin.json"))
-	require.NoError(t, err)
+	s := newSiteWith(t, func(*Config) {})
 	for range n - 1 {
 		s.join()
 	}
 	return s
 }
 
-// token makes a join token as the administrator.
+// newSiteWith is a site of one master, set up as with says.
+func newSiteWith(t *testing.T, with func(*Config)) *site {
+	t.Helper()
+	s := &site{t: t, store: objectstore.NewMemory()}
+	s.firstWith(with)
+	return s
+}
+
+// first opens the site's first master.
+func (s *site) first() {
+	s.t.Helper()
+	s.firstWith(func(*Config) {})
+}
+
+func (s *site) firstWith(with func(*Config)) {
+	s.t.Helper()
+	c := testConfig(s.t, s.t.TempDir(), s.store)
+	c.dial = s.dial
+	with(&c)
+	s.masters = append(s.masters, openMaster(s.t, c))
+	var err error
+	s.admin, err = client.ReadContext(s.masters[0].dir.Path("admin.json"))
+	require.NoError(s.t, err)
+}
+
+// token makes a join token as the administrator, whose context a master that was started again may not have written anew yet.
 func (s *site) token(role string) string {
 	s.t.Helper()
-	resp, err := admin(s.t, s.masters[0]).API().CreateJoinToken(s.t.Context(), connect.NewRequest(&api.CreateJoinTokenRequest{Role: role}))
+	resp, err := s.anywhere(s.leader()).API().CreateJoinToken(s.t.Context(), connect.NewRequest(&api.CreateJoinTokenRequest{Role: role}))
 	require.NoError(s.t, err)
 	return resp.Msg.Token
 }
@@ -52,8 +78,14 @@ func (s *site) token(role string) string {
 // join adds a master and waits for its vote.
 func (s *site) join() *Master {
 	s.t.Helper()
+	return s.joinWith(func(*Config) {})
+}
+
+func (s *site) joinWith(with func(*Config)) *Master {
+	s.t.Helper()
 	c := testConfig(s.t, s.t.TempDir(), s.store)
-	c.Store, c.Join, c.Token = nil, []string{s.masters[0].Address()}, s.token("master")
+	c.Store, c.Join, c.Token, c.dial = nil, []string{s.masters[0].Address()}, s.token("master"), s.dial
+	with(&c)
 	m := s.open(c)
 	s.masters = append(s.masters, m)
 	return m
@@ -80,7 +112,7 @@ func (s *site) votes(m *Master) {
 
 func (s *site) eventually(what string, ok func() bool) {
 	s.t.Helper()
-	require.Eventually(s.t, ok, 30*time.Second, 10*time.Millisecond, what)
+	require.Eventually(s.t, ok, time.Minute, 10*time.Millisecond, what)
 }
 
 // leader waits for the one that answers as such.
@@ -140,7 +172,7 @@ func TestANewMasterCatchesUpFromASnapshot(t *testing.T) {
 	config.TrailingLogs = 1
 	require.NoError(t, first.raft.ReloadConfig(config))
 	require.NoError(t, first.raft.Snapshot().Error())
-	low, err := first.raft.bolt.FirstIndex()
+	low, err := first.raft.files.FirstIndex()
 	require.NoError(t, err)
 	require.Greater(t, low, uint64(20), "the log does not have it all any more")
 
@@ -204,8 +236,7 @@ func TestMastersAreTakenOutAndBack(t *testing.T) {
 	require.Equal(t, "it was taken out of the set of masters: millrace master add "+out.ID()+" takes it back", n.Msg.Reason)
 	removed := time.Now()
 	s.eventually("it announces itself again", func() bool {
-		at, _ := (&masters{s.leader()}).LastHeard(out.ID())
-		return at.After(removed)
+		return (&masters{s.leader()}).LastHeard(out.ID()).At.After(removed)
 	})
 	require.Equal(t, server.MemberNone, (&masters{s.leader()}).Member(out.ID()))
 	n, err = api_.AddMaster(t.Context(), connect.NewRequest(&api.AddMasterRequest{Id: out.ID()}))
@@ -217,6 +248,109 @@ func TestMastersAreTakenOutAndBack(t *testing.T) {
 	require.NoError(t, err, "the leader hands over, and its successor takes it out")
 	require.Equal(t, leader.ID(), n.Msg.Id)
 	require.Equal(t, server.MemberNone, n.Msg.Member)
+}
+
+// Two of three are taken out, and both come back: neither is kept from it by the other, who knows of no leader either.
+func TestTwoMastersAreTakenOutAndBack(t *testing.T) {
+	s := newSite(t, 3)
+	leader := s.leader()
+	api_ := s.anywhere(leader).API()
+	var out []*Master
+	for _, m := range s.masters {
+		if m != leader {
+			out = append(out, m)
+			_, err := api_.RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: m.ID()}))
+			require.NoError(t, err)
+		}
+	}
+	removed := time.Now()
+	for _, m := range out {
+		s.eventually("it announces itself again", func() bool { return (&masters{leader}).LastHeard(m.ID()).At.After(removed) })
+	}
+	for _, m := range out {
+		n, err := api_.AddMaster(t.Context(), connect.NewRequest(&api.AddMasterRequest{Id: m.ID()}))
+		require.NoError(t, err)
+		require.Equal(t, server.MemberVoter, n.Msg.Member)
+	}
+}
+
+// A master that is lost is out of the site for good once it is removed: nobody hears of it any more, its name is free, and its
+// process ends should it come back. Doing so twice is as good as once.
+func TestALostMasterIsRemovedForGood(t *testing.T) {
+	s := newSite(t, 2)
+	lost := s.joinWith(func(c *Config) { c.Name = "m" })
+	s.loses(lost)
+	api_ := s.anywhere(s.leader()).API()
+	for range 2 {
+		n, err := api_.RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: "m"}))
+		require.NoError(t, err)
+		require.Equal(t, []string{lost.ID(), state.NodeTerminated, server.MemberNone}, []string{n.Msg.Id, n.Msg.State, n.Msg.Member})
+	}
+	_, err := api_.AddMaster(t.Context(), connect.NewRequest(&api.AddMasterRequest{Id: "m"}))
+	require.ErrorContains(t, err, "was removed from the site for good")
+
+	next := s.joinWith(func(c *Config) { c.Name = "m" })
+	require.Len(t, s.listed(), 3)
+	n, err := api_.AddMaster(t.Context(), connect.NewRequest(&api.AddMasterRequest{Id: "m"}))
+	require.NoError(t, err)
+	require.Equal(t, next.ID(), n.Msg.Id, "the name is the new one's")
+
+	c := testConfig(t, lost.cfg.Dir, s.store)
+	c.Store = nil
+	back, err := New(c)
+	require.NoError(t, err)
+	require.ErrorIs(t, back.Run(t.Context()), ErrRemoved)
+	require.Len(t, s.listed(), 3)
+}
+
+// A master that is out of the set and stops stays known, as it may come back, until it is removed once more. It is not taken back
+// while it is away, nor told to others.
+func TestAMasterThatIsOutAndStopsIsRemovedForGood(t *testing.T) {
+	s := newSite(t, 3)
+	leader := s.leader()
+	out := s.masters[slices.IndexFunc(s.masters, func(m *Master) bool { return m != leader })]
+	gossip := out.gossip.Addr()
+	require.Contains(t, (&masters{leader}).GossipPeers(), gossip)
+	api_ := s.anywhere(leader).API()
+	remove := func() *api.Node {
+		n, err := api_.RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: out.ID()}))
+		require.NoError(t, err)
+		return n.Msg
+	}
+	for range 2 { // the second time may be the same call
+		require.NotEqual(t, state.NodeTerminated, remove().State)
+	}
+	require.NotContains(t, (&masters{leader}).GossipPeers(), gossip)
+
+	s.loses(out)
+	require.Len(t, s.listed(), 3)
+	_, err := api_.AddMaster(t.Context(), connect.NewRequest(&api.AddMasterRequest{Id: out.ID()}))
+	require.ErrorContains(t, err, "master "+out.ID()+" is lost: start it, then repeat the command")
+	for _, n := range s.listed() {
+		if n.Id == out.ID() {
+			require.Equal(t, server.MemberNone, n.Member, "it is no learner by that")
+			require.Equal(t, "it was taken out of the set of masters, and is lost: millrace master remove "+out.ID()+" ends it for good", n.Reason)
+		}
+	}
+	require.Equal(t, state.NodeTerminated, remove().State)
+	require.Len(t, s.listed(), 2)
+}
+
+// loses closes a master, and waits until the leader misses it.
+func (s *site) loses(lost *Master) {
+	s.t.Helper()
+	require.NoError(s.t, lost.Close())
+	s.masters = slices.DeleteFunc(s.masters, func(m *Master) bool { return m == lost })
+	leader := s.leader()
+	s.eventually("gossip misses it", func() bool { return !(&masters{leader}).Alive(lost.ID()) })
+}
+
+// listed is who the site says it consists of.
+func (s *site) listed() []*api.Node {
+	s.t.Helper()
+	resp, err := s.anywhere(s.leader()).API().ListNodes(s.t.Context(), connect.NewRequest(&api.ListNodesRequest{}))
+	require.NoError(s.t, err)
+	return resp.Msg.Nodes
 }
 
 // Whoever would be left must have a majority that is up.
@@ -243,7 +377,7 @@ func TestAMajorityStays(t *testing.T) {
 // A token says what its bearer may become, a folder whose it is.
 func TestWhoMayBecomeAMaster(t *testing.T) {
 	s := newSite(t, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	try := func(c Config) error {
 		m, err := New(c)
@@ -300,6 +434,7 @@ func TestBackupAndRestore(t *testing.T) {
 	backup := old.backup()
 	tokens := len(old.leader().store.View().Tokens())
 	term := old.leader().raft.CurrentTerm()
+	lost := beginFile(t, old.leader())
 	for _, m := range old.masters {
 		require.NoError(t, m.Close())
 	}
@@ -323,29 +458,27 @@ func TestBackupAndRestore(t *testing.T) {
 		require.Equal(t, "very secret", settings.SecretKey)
 		nodes, err := admin(t, m).API().ListNodes(t.Context(), connect.NewRequest(&api.ListNodesRequest{}))
 		require.NoError(t, err)
-		for _, n := range nodes.Msg.Nodes {
-			require.Equal(t, n.Id == m.ID(), n.Member == server.MemberVoter, n)
-		}
+		require.Len(t, nodes.Msg.Nodes, 1, "the old masters have left nothing behind")
+		require.Equal(t, m.ID(), nodes.Msg.Nodes[0].Id)
 		require.NoFileExists(t, m.dir.Path(aloneFile))
+		requireNewFileIDs(t, m, lost)
 		require.NoError(t, m.Close())
 	}
 }
 
-// What is no backup, or not all of one, restores nothing.
-func TestWhatIsNoBackup(t *testing.T) {
-	backup := newSite(t, 1).backup()
-	newer := bytes.Replace(backup, []byte(`"version":1`), []byte(`"version":2`), 1)
-	for name, data := range map[string][]byte{
-		"nothing": nil, "something else": []byte("hello\n"), "cut short": backup[:len(backup)-20], "of the future": newer,
-		"header only": backup[:bytes.IndexByte(backup, '\n')+1], "without its key": bytes.Replace(backup, []byte(`"sealKey":"`), []byte(`"sealKex":"`), 1),
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "new")
-			_, err := Restore(dir, "", "test", bytes.NewReader(data))
-			require.ErrorIs(t, err, ErrBackup)
-			require.NoFileExists(t, filepath.Join(dir, "node.json"))
-		})
-	}
+// requireNewFileIDs begins a file: it must have an id that none had in the state that is lost.
+func requireNewFileIDs(t *testing.T, m *Master, lost hdfs.FileID) {
+	t.Helper()
+	require.Greater(t, beginFile(t, m), lost+1_000_000)
+}
+
+func beginFile(t *testing.T, m *Master) hdfs.FileID {
+	t.Helper()
+	c, ok := m.store.View().Cluster("default")
+	require.True(t, ok)
+	id, err := m.entries.Apply(t.Context(), namespace.CreateFile{Cluster: c.ID, Path: "/" + rand.Text(), Lease: rand.Text()})
+	require.NoError(t, err)
+	return id.(hdfs.FileID)
 }
 
 // Two of three are gone for good: the third is made the only one, and others join it.
@@ -357,6 +490,7 @@ func TestRecoveryOfTheOneThatIsLeft(t *testing.T) {
 		return left.raft.AppliedIndex() == s.leader().raft.AppliedIndex()
 	})
 	tokens := len(left.store.View().Tokens())
+	lost := beginFile(t, s.leader())
 	for _, m := range s.masters {
 		require.NoError(t, m.Close())
 	}
@@ -368,10 +502,11 @@ func TestRecoveryOfTheOneThatIsLeft(t *testing.T) {
 	c.Store = nil
 	again := openMaster(t, c)
 	require.Len(t, again.store.View().Tokens(), tokens)
+	requireNewFileIDs(t, again, lost)
 	s.masters = []*Master{again}
 	s.join()
 	s.join()
-	require.Len(t, s.leader().store.View().Nodes(""), 5)
+	require.Len(t, s.listed(), 3, "the lost ones have left nothing behind")
 
 	_, err = Recover(filepath.Join(t.TempDir(), "none"), "test", zap.NewNop())
 	require.ErrorIs(t, err, ErrNoMaster)
@@ -389,4 +524,13 @@ func TestAMasterThatWasStoppedAtOnceBeginsAgain(t *testing.T) {
 		require.NoError(t, m.Close())
 	}
 	s.open(c)
+}
+
+// A leader that was another term's leader before, and has not heard yet that it lost that, does not answer reads as of that term: others may
+// have logged something in between that it has not applied.
+func TestATermThatIsOverAnswersNoReads(t *testing.T) {
+	m := newSite(t, 1).masters[0]
+	term := m.raft.CurrentTerm()
+	require.NoError(t, m.stillLeads(term)(t.Context()))
+	require.ErrorIs(t, m.stillLeads(term-1)(t.Context()), server.ErrNotLeader)
 }

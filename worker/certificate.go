@@ -8,29 +8,66 @@ import (
 	"go.uber.org/zap"
 
 	"millrace/pkg/api"
+	"millrace/pkg/joining"
 	"millrace/pkg/security"
 )
 
-// keepCertificate renews the node's certificate in the last third of its life.
+const (
+	renewPause = 2 * time.Second // the least time between two tries to renew the certificate
+	renewRetry = 10 * time.Minute
+)
+
+// keepCertificate renews the node's certificate when that is due, until ctx ends.
 func (w *Worker) keepCertificate(ctx context.Context) {
-	for wait := time.Minute; sleep(ctx, wait); wait = renewEvery {
-		w.idMu.Lock()
-		due := expiring(w.id.credential, time.Now())
-		w.idMu.Unlock()
-		if !due {
-			continue
-		}
-		if err := w.renew(ctx); err != nil {
+	keepFresh(ctx, w.credential, w.renewals, func() error {
+		err := w.renew(ctx)
+		if err != nil {
 			w.log.Warn("certificate", zap.Error(err))
-			continue
+		} else {
+			w.log.Info("certificate renewed")
 		}
-		w.log.Info("certificate renewed")
+		return err
+	})
+}
+
+// keepFresh has a credential renewed in the last third of its life, again and again until that works, and when it is asked for: the
+// site has come to trust another CA.
+func keepFresh(ctx context.Context, c *security.Live, asked <-chan struct{}, renew func() error) {
+	for wait := time.Minute; ; {
+		select {
+		case <-time.After(wait):
+			wait = renewEvery
+			if !expiring(c.Credential(), time.Now()) {
+				continue
+			}
+		case <-asked:
+		case <-ctx.Done():
+			return
+		}
+		if renew() != nil {
+			wait = renewRetry
+		}
+		if !sleep(ctx, renewPause) {
+			return
+		}
+	}
+}
+
+// heardTrust has the certificate renewed if the site trusts something else than what this node has, or another CA issues.
+func (w *Worker) heardTrust(trust string) {
+	if trust == "" || trust == w.credential.Credential().InUse() {
+		return
+	}
+	select {
+	case w.renewals <- struct{}{}:
+	default: // it is to be, anyway
 	}
 }
 
 // renew gets a new certificate for the same key, keeps it, and uses it for all connections to come.
 func (w *Worker) renew(ctx context.Context) error {
-	csr, err := security.RequestFor(w.id.credential.KeyPEM)
+	c := w.credential.Credential()
+	csr, err := security.RequestFor(c.KeyPEM)
 	if err != nil {
 		return err
 	}
@@ -38,17 +75,31 @@ func (w *Worker) renew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("renew: %w", err)
 	}
+	c.CertPEM, c.CAPEM = resp.CertificatePem, resp.CaPem
+	if err := w.keepCredential(c); err != nil {
+		return err
+	}
+	if err := w.credential.Replace(c); err != nil {
+		return err
+	}
+	w.clients.Drop()
+	return w.client.Load().Renew(c)
+}
+
+// keepCredential writes down a new certificate, and what is trusted by now.
+func (w *Worker) keepCredential(c security.Credential) error {
 	w.idMu.Lock()
 	defer w.idMu.Unlock()
-	w.id.credential.CertPEM, w.id.credential.CAPEM = resp.CertificatePem, resp.CaPem
-	if err := w.keep(w.id); err != nil {
+	if err := joining.KeepFormer(w.dir, w.id.credential.CAPEM, c.CAPEM); err != nil {
 		return err
 	}
-	w.clients.renew(w.id.credential)
-	if err := w.server.renew(w.id.credential); err != nil {
-		return err
+	was := w.id.credential
+	w.id.credential = c
+	err := w.keep(w.id)
+	if err != nil {
+		w.id.credential = was
 	}
-	return w.connect(w.id.Masters, w.id.credential)
+	return err
 }
 
 // expiring says whether a certificate is in the last third of its life.

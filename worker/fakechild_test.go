@@ -2,6 +2,8 @@ package worker
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +17,8 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"millrace/pkg/api"
+	"millrace/pkg/filesocket"
+	"millrace/pkg/objectstore"
 	"millrace/pkg/record"
 )
 
@@ -46,7 +50,7 @@ func fakeChild() {
 		}
 		return m
 	}
-	send(&api.FromChild{Message: &api.FromChild_Hello{Hello: &api.ChildHello{ProtocolMin: 1, ProtocolMax: 1}}})
+	send(&api.FromChild{Message: &api.FromChild_Hello{Hello: &api.ChildHello{ProtocolMin: 1, ProtocolMax: 2}}})
 	for {
 		l := next().GetLease()
 		if l == nil {
@@ -86,6 +90,9 @@ func fakeChild() {
 }
 
 func fakeMap(l *api.ChildLease) *api.AttemptResult {
+	if l.Output != nil {
+		return fakeCopy(l)
+	}
 	if l.Partitions == 0 {
 		return &api.AttemptResult{OutputRecords: 1}
 	}
@@ -105,6 +112,32 @@ func fakeMap(l *api.ChildLease) *api.AttemptResult {
 	}
 	t := x.Total()
 	return &api.AttemptResult{Digest: x.Digest(), Segment: &api.Ledger{Records: t.Records, Bytes: t.Bytes, Checksum: t.Checksum}}
+}
+
+// fakeCopy copies a file of the block store by way of the worker, and tries to write to another upload than its own.
+func fakeCopy(l *api.ChildLease) *api.AttemptResult {
+	ctx, files, in, out := context.Background(), filesocket.NewClient(l.FilesSocket), l.Split.Pieces[0], l.Output
+	failed := func(err error) *api.AttemptResult {
+		return &api.AttemptResult{Failure: &api.Failure{Kind: api.FailureKind_FAILURE_KIND_PROGRAM, Message: err.Error()}}
+	}
+	body, err := files.Get(ctx, in.Bucket, in.Key, in.Offset, in.Length, in.Etag)
+	if err != nil {
+		return failed(err)
+	}
+	data, err := io.ReadAll(body)
+	if err == nil {
+		_, err = files.UploadPart(ctx, out.Bucket, out.Key, out.UploadId, 1, data)
+	}
+	if err == nil {
+		err = files.SealUpload(ctx, out.Bucket, out.Key, out.UploadId)
+	}
+	if err != nil {
+		return failed(err)
+	}
+	if err := files.SealUpload(ctx, out.Bucket, "another", out.UploadId); !errors.Is(err, objectstore.ErrDenied) {
+		return failed(fmt.Errorf("another upload: %v", err))
+	}
+	return &api.AttemptResult{OutputParts: 1, OutputBytes: int64(len(data))}
 }
 
 func fakeReduce(l *api.ChildLease, next func() *api.ToChild) *api.AttemptResult {

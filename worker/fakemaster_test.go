@@ -2,11 +2,13 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,8 +20,10 @@ import (
 
 	"millrace/pkg/api"
 	"millrace/pkg/api/apiconnect"
+	"millrace/pkg/client"
 	"millrace/pkg/membership"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/objectstore/objectstoretest"
 	"millrace/pkg/security"
 )
 
@@ -27,10 +31,13 @@ const masterID = "i-0000000000000000f"
 
 // fakeMaster is a site with one master, whose scheduler is the test.
 type fakeMaster struct {
+	joined []string // nodes
+	apiconnect.UnimplementedJoinServiceHandler
 	t      *testing.T
 	ca     *security.CA
 	token  security.Token
 	store  *objectstore.Memory
+	files  *objectstoretest.Files
 	gossip *membership.Membership
 	key    []byte
 
@@ -41,9 +48,12 @@ type fakeMaster struct {
 	mu       sync.Mutex
 	changed  chan struct{}
 	term     uint64
-	roles    map[string]string // by node name
+	roles    map[string]string                           // by node name
+	places   map[string]place                            // by node id, of nodes that have another one than they joined for
+	welcome  func(*api.SessionWelcome, *api.WorkerHello) // adds to what a node is told
 	sessions map[string]*fakeSession
 	silent   bool // takes everything and answers nothing
+	removed  bool // all nodes are
 }
 
 type fakeSession struct {
@@ -61,8 +71,8 @@ func newMaster(t *testing.T) *fakeMaster {
 	require.NoError(t, err)
 	token, err := security.NewToken(ca.CertPEM())
 	require.NoError(t, err)
-	m := &fakeMaster{t: t, ca: ca, token: token, store: objectstore.NewMemory(), term: 1, changed: make(chan struct{}),
-		roles: map[string]string{}, sessions: map[string]*fakeSession{}, key: make([]byte, 32), addr: "127.0.0.1:0"}
+	m := &fakeMaster{t: t, ca: ca, token: token, store: objectstore.NewMemory(), files: objectstoretest.NewFiles(), term: 1, changed: make(chan struct{}),
+		roles: map[string]string{}, places: map[string]place{}, sessions: map[string]*fakeSession{}, key: make([]byte, 32), addr: "127.0.0.1:0"}
 	require.NoError(t, m.store.MakeBucket(context.Background(), "sys"))
 	m.start()
 	t.Cleanup(m.stop)
@@ -87,7 +97,7 @@ func (m *fakeMaster) start() {
 	config, err := m.credential(security.RoleMaster, masterID).ServerTLS(false)
 	require.NoError(m.t, err)
 	var l net.Listener
-	require.Eventually(m.t, func() bool { l, err = net.Listen("tcp", m.addr); return err == nil }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(m.t, func() bool { l, err = net.Listen("tcp", m.addr); return err == nil }, time.Minute, 10*time.Millisecond)
 	if a := l.Addr().String(); a != m.addr { // the first start; later ones may have readers beside them
 		m.addr = a
 	}
@@ -121,7 +131,7 @@ func (m *fakeMaster) change(f func()) {
 // wait waits until f, called with mu held, is true.
 func (m *fakeMaster) wait(what string, f func() bool) {
 	m.t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		m.mu.Lock()
 		ok, changed := f(), m.changed
@@ -156,9 +166,13 @@ func (m *fakeMaster) Join(_ context.Context, r *connect.Request[api.JoinRequest]
 		return nil, err
 	}
 	m.mu.Lock()
-	role := m.roles[r.Msg.Name]
+	role, cluster := m.roles[r.Msg.Name], "j-1"
+	m.joined = append(m.joined, r.Msg.NodeId)
 	m.mu.Unlock()
-	return connect.NewResponse(&api.JoinResponse{CertificatePem: cert, CaPem: m.ca.CertPEM(), Cluster: "j-1", Role: role, Site: "site-test",
+	if role == poolRole {
+		cluster = ""
+	}
+	return connect.NewResponse(&api.JoinResponse{CertificatePem: cert, CaPem: m.ca.CertPEM(), Cluster: cluster, Role: role, Site: "site-test",
 		GossipKey: m.key, Masters: []string{m.url()}, GossipPeers: []string{m.gossip.Addr()}}), nil
 }
 
@@ -172,15 +186,33 @@ func (m *fakeMaster) Session(ctx context.Context, st *connect.BidiStream[api.Wor
 	h := first.GetHello()
 	s := &fakeSession{hello: h, out: make(chan *api.MasterMessage, 100), cancel: cancel}
 	m.mu.Lock()
-	term, silent := m.term, m.silent
+	term, silent, removed := m.term, m.silent, m.removed
 	m.mu.Unlock()
+	if removed {
+		err := connect.NewError(connect.CodeUnauthenticated, errors.New("node "+h.NodeId+" was removed"))
+		err.Meta().Set(client.RemovedHeader, "yes")
+		return err
+	}
 	if silent {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	if err := st.Send(&api.MasterMessage{Message: &api.MasterMessage_Welcome{Welcome: &api.SessionWelcome{Term: term, Cluster: "j-1", LeaseMs: 1000,
-		Store: &api.ObjectStore{Endpoint: "http://memory"}, SystemPrefix: "s3://sys/p/"}}}); err != nil {
+	m.mu.Lock()
+	at, moved := m.places[h.NodeId]
+	welcome := &api.SessionWelcome{Term: term, Cluster: h.Cluster, Role: h.Role, LeaseMs: 1000,
+		Store: &api.ObjectStore{Endpoint: "http://memory"}, SystemPrefix: "s3://sys/p/"}
+	if moved {
+		welcome.Cluster, welcome.Role = at.cluster, at.role
+	}
+	if m.welcome != nil {
+		m.welcome(welcome, h)
+	}
+	m.mu.Unlock()
+	if err := st.Send(&api.MasterMessage{Message: &api.MasterMessage_Welcome{Welcome: welcome}}); err != nil {
 		return err
+	}
+	if moved && (place{h.Cluster, h.Role}) != at {
+		return connect.NewError(connect.CodeAborted, errors.New("the node has another place"))
 	}
 	m.change(func() { m.sessions[h.NodeId] = s })
 	ended := make(chan error, 1)
@@ -247,6 +279,7 @@ func (n *fakeNode) run(change ...func(*Config)) {
 	w, err := New(c)
 	require.NoError(n.m.t, err)
 	w.openStore = func(*api.ObjectStore) (objectstore.Store, error) { return n.m.store, nil }
+	w.clusterFiles = n.m.files
 	ctx, cancel := context.WithCancel(context.Background())
 	n.w, n.stop, n.done = w, cancel, make(chan error, 1)
 	done := n.done
@@ -254,7 +287,7 @@ func (n *fakeNode) run(change ...func(*Config)) {
 	n.m.t.Cleanup(func() { cancel(); <-done })
 	n.m.wait("a session", func() bool {
 		for id, s := range n.m.sessions {
-			if s.hello.Incarnation == w.incarnation {
+			if strings.HasPrefix(s.hello.Incarnation, w.incarnation) {
 				n.id = id
 				return true
 			}
@@ -331,4 +364,19 @@ func (m *fakeMaster) tlsClient(role security.Role, id, server string) *http.Clie
 	config, err := m.credential(role, id).ClientTLS(server)
 	require.NoError(m.t, err)
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+}
+
+// someone is who comes with a certificate of the site, by its role.
+var someone = map[security.Role]string{security.RoleMaster: masterID, security.RoleWorker: "i-00000000000000abc", security.RoleUser: "someone"}
+
+// Members takes all nodes that have joined for one cluster's.
+func (m *fakeMaster) Members(context.Context, *connect.Request[api.MembersRequest]) (*connect.Response[api.MembersResponse], error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	resp := &api.MembersResponse{Id: fmt.Sprint(len(m.joined)), Users: []*api.MemberUser{{Name: someone[security.RoleUser], Role: "read"}},
+		Nodes: []*api.MemberNode{{Node: masterID, Master: true}, {Node: someone[security.RoleWorker], Fellow: true, Files: true}}}
+	for _, id := range m.joined {
+		resp.Nodes = append(resp.Nodes, &api.MemberNode{Node: id, Fellow: true, Files: true})
+	}
+	return connect.NewResponse(resp), nil
 }

@@ -110,6 +110,9 @@ func (h *health) check() (problem string, err error) {
 			return fmt.Sprintf("its folder %s was removed and cannot be made again: %v", dir.Path(h.parts[i].name), shortage.Explained(err)), nil
 		}
 	}
+	if err := h.w.admit(); err != nil {
+		return err.Error(), nil
+	}
 	if problem, err = diskTrouble(dir.Path()); err != nil {
 		return fmt.Sprintf("its directory %s does not answer: %v", dir.Path(), shortage.Explained(err)), nil
 	}

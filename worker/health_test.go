@@ -63,7 +63,7 @@ func TestARemovedDirectoryIsMadeAnew(t *testing.T) {
 	require.Nil(t, n.report("s-J-m-00002-1-3").Result.Failure)
 	require.FileExists(t, filepath.Join(n.dir, "segments", "s-J", "s-J-m-00002-1-3.seg"))
 	require.Empty(t, n.w.health.says())
-	require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(n.dir, "term")); return err == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(n.dir, "term")); return err == nil }, time.Minute, time.Millisecond)
 	id := n.id
 	n.end()
 	n.run(func(c *Config) { c.Token, c.Join = "", nil })
@@ -121,7 +121,7 @@ func TestADirectoryThatCannotBeMadeAnew(t *testing.T) {
 	}
 	m.mu.Unlock()
 	require.NoError(t, os.Remove(n.dir))
-	require.Eventually(t, func() bool { return n.w.health.says() == "" }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return n.w.health.says() == "" }, time.Minute, time.Millisecond)
 	l := mapLease(0)
 	n.lease(l)
 	require.Nil(t, n.report(l.Attempt).Result.Failure)
@@ -148,17 +148,17 @@ func TestATermThatCannotBeKept(t *testing.T) {
 	m := newMaster(t)
 	n := m.worker("core", "CORE")
 	inTheWay := filepath.Join(n.dir, "term", "x")
-	require.Eventually(t, func() bool { return n.w.termKept.Load() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return n.w.termKept.Load() == 1 }, time.Minute, time.Millisecond)
 	require.NoError(t, os.Remove(filepath.Join(n.dir, "term")))
 	require.NoError(t, os.MkdirAll(inTheWay, 0o700))
 	first := n.session()
 	m.change(func() { m.term = 7 })
 	first.cancel()
 	n.newSession(first)
-	require.Eventually(t, func() bool { return n.w.term.Load() == 7 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return n.w.term.Load() == 7 }, time.Minute, time.Millisecond)
 	require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "term")))
 	require.Eventually(t, func() bool {
 		data, err := os.ReadFile(filepath.Join(n.dir, "term"))
 		return err == nil && string(data) == "7"
-	}, 10*time.Second, time.Millisecond, "it is kept as soon as that is possible")
+	}, time.Minute, time.Millisecond, "it is kept as soon as that is possible")
 }

@@ -23,8 +23,10 @@ type identity struct {
 type nodeFile struct {
 	ID          string    `json:"id"`
 	Name        string    `json:"name"`
-	Role        string    `json:"role"` // CORE, TASK
-	Cluster     string    `json:"cluster"`
+	Role        string    `json:"role"`             // CORE, TASK, POOL
+	Cluster     string    `json:"cluster"`          // "" in the pool
+	Pooled      bool      `json:"pooled,omitempty"` // it joined for the pool, and goes from place to place
+	Wipe        string    `json:"wipe,omitempty"`   // the cluster whose data is to be deleted before anything else
 	Site        string    `json:"site"`
 	JoinedAt    time.Time `json:"joinedAt"`
 	Masters     []string  `json:"masters"`     // https://host:port, as last heard
@@ -55,7 +57,11 @@ func (w *Worker) identify(ctx context.Context) (*identity, error) {
 			return nil, fmt.Errorf("%w: %s is damaged: pki/%s is missing; remove it and join again", joining.ErrOtherNode, w.dir.Path(), name)
 		}
 	}
-	return id, joining.SameSite(w.cfg.Token, id.credential.CAPEM,
+	trusted, err := joining.Known(w.dir, id.credential.CAPEM)
+	if err != nil {
+		return nil, err
+	}
+	return id, joining.SameSite(w.cfg.Token, trusted,
 		fmt.Sprintf("%s is that of node %s of site %s (%s)", w.dir.Path(), id.ID, id.Site, strings.Join(id.Masters, ", ")))
 }
 
@@ -69,7 +75,7 @@ func (w *Worker) join(ctx context.Context) (*identity, error) {
 	}
 	id, resp := node.ID, node.Answer
 	out := &identity{
-		nodeFile: nodeFile{ID: id, Name: w.cfg.Name, Role: resp.Role, Cluster: resp.Cluster, Site: resp.Site, JoinedAt: time.Now().UTC(),
+		nodeFile: nodeFile{ID: id, Name: w.cfg.Name, Role: resp.Role, Cluster: resp.Cluster, Pooled: resp.Role == poolRole, Site: resp.Site, JoinedAt: time.Now().UTC(),
 			Masters: resp.Masters, GossipPeers: resp.GossipPeers},
 		credential: security.Credential{CertPEM: resp.CertificatePem, KeyPEM: node.KeyPEM, CAPEM: resp.CaPem},
 		gossipKey:  resp.GossipKey,

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pkg/api"
+	"millrace/worker/attempt"
 )
 
 // away is a core node that nobody can reach.
@@ -22,16 +23,16 @@ func TestASegmentWaitsForACoreNode(t *testing.T) {
 	l.PushTo = []*api.NodeAddress{away, {Node: core.id, Address: address}}
 	task.lease(l)
 	require.Eventually(t, func() bool {
-		done, err := filepath.Glob(filepath.Join(task.dir, "attempts", l.Attempt, segmentFile))
+		done, err := filepath.Glob(filepath.Join(task.dir, "attempts", l.Attempt, attempt.SegmentFile))
 		return err == nil && len(done) == 1
-	}, 10*time.Second, time.Millisecond, "there is a segment and nobody to take it")
+	}, time.Minute, time.Millisecond, "there is a segment and nobody to take it")
 	core.run(func(c *Config) { c.Listen = address[len("https://"):] })
 	r := task.report(l.Attempt)
 	require.Nil(t, r.Result.Failure, "%v", r.Result.Failure)
 	require.Equal(t, core.id, r.SegmentNode)
 }
 
-func TestASegmentThatNobodyTakesIsTheNodesFault(t *testing.T) {
+func TestASegmentThatNobodyTakesDoesNotCount(t *testing.T) {
 	m := newMaster(t)
 	task := m.worker("task", "TASK")
 	task.w.noCore = time.Second
@@ -40,7 +41,7 @@ func TestASegmentThatNobodyTakesIsTheNodesFault(t *testing.T) {
 	start := time.Now()
 	task.lease(l)
 	f := task.report(l.Attempt).Result.Failure
-	require.Equal(t, api.FailureKind_FAILURE_KIND_NODE, f.GetKind())
+	require.Equal(t, api.FailureKind_FAILURE_KIND_RESOURCE, f.GetKind())
 	require.Contains(t, f.Message, "no core node takes the segment")
 	require.Greater(t, time.Since(start), time.Second)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,7 +27,11 @@ func memoryForAttempts() (int64, error) {
 	if !ok {
 		return 0, errors.New("/proc/meminfo does not say how much memory there is")
 	}
-	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+	membership, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		membership = nil // without control groups
+	}
+	for _, path := range memoryLimits("/sys/fs/cgroup", string(membership)) {
 		if data, err := os.ReadFile(path); err == nil {
 			if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil && n > 0 {
 				total = min(total, n)
@@ -33,6 +39,31 @@ func memoryForAttempts() (int64, error) {
 		}
 	}
 	return total - min(total/4, maxReserve), nil
+}
+
+// memoryLimits lists the files that bound this process's memory: of the control groups that it is in, one in another, and of the
+// one that a container sees as the uppermost.
+func memoryLimits(root, membership string) (files []string) {
+	for line := range strings.Lines(membership) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3) // hierarchy:controllers:path
+		if len(f) != 3 {
+			continue
+		}
+		top, file := root, "memory.max"
+		switch {
+		case slices.Contains(strings.Split(f[1], ","), "memory"):
+			top, file = filepath.Join(root, f[1]), "memory.limit_in_bytes"
+		case f[0] != "0" || f[1] != "":
+			continue
+		}
+		for dir := filepath.Join("/", f[2]); ; dir = filepath.Dir(dir) {
+			files = append(files, filepath.Join(top, dir, file))
+			if dir == "/" {
+				break
+			}
+		}
+	}
+	return files
 }
 
 func memTotal(meminfo string) (bytes int64, ok bool) {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"millrace/jobs"
@@ -21,18 +20,16 @@ import (
 	"millrace/pkg/objectstore"
 	"millrace/pkg/shortage"
 	"millrace/worker/attempt"
-	"millrace/worker/programs"
 	"millrace/worker/shuffle"
 )
 
 const (
-	segmentFile = ".segment" // in the attempt's directory, until it is taken over
-	spoolDir    = ".shuffle"
-	noRoom      = 20 * time.Second // that a reduce's fetch waits for room on the disk
-	maxMessage  = 2 << 10          // of a failure
-	noCore      = 15 * time.Second // that no core node takes a segment, before the attempt fails
-	firstPush   = 250 * time.Millisecond
-	lastPush    = 4 * time.Second // the longest pause between two rounds over the core nodes
+	noRoom        = 20 * time.Second // that a reduce's fetch waits for room on the disk
+	maxMessage    = 2 << 10          // of a failure
+	noCore        = 15 * time.Second // that no core node takes a segment, before the attempt fails
+	abandonWithin = 5 * time.Second  // for an upload of a failed attempt to be ended
+	firstPush     = 250 * time.Millisecond
+	lastPush      = 4 * time.Second // the longest pause between two rounds over the core nodes
 
 	// How long after an attempt was ended by somebody's SIGTERM this node may get its own:
 	// service managers send one to every process of a unit.
@@ -88,20 +85,40 @@ func (r *runner) run() *api.AttemptReport {
 		r.judge(f)
 		f.Message = clip(f.Message)
 		r.locate(f)
+		r.abandon()
 	}
 	report.Result = result
 	return report
 }
 
+// abandon ends what a failed attempt has begun to write to a cluster's files. What comes of that is the leader's to find
+// out; here it only must not stay open.
+func (r *runner) abandon() {
+	out := r.l.Output
+	if r.w.files == nil || !objectstore.IsHDFS(out.GetBucket()) || out.GetFormat() == jobs.FormatFiles || context.Cause(r.t.ctx) == errStopping {
+		return
+	}
+	r.w.tasks.Go(func() { // the leader is to hear of the failure at once
+		ctx, cancel := context.WithTimeout(context.Background(), abandonWithin)
+		defer cancel()
+		if err := r.w.clusterFiles.AbortUpload(ctx, out.Bucket, out.Key, out.UploadId); err != nil && !errors.Is(err, objectstore.ErrNoSuchUpload) {
+			r.w.log.Debug("abort an upload", zap.String("attempt", r.l.Attempt), zap.Error(err))
+		}
+	})
+}
+
 // errNoDirectory says that the node's own directory takes no attempt.
 var errNoDirectory = errors.New("attempt's directory")
+
+// errNoKeeper says that a task node could bring its segment nowhere: it may be cut off from its peers.
+var errNoKeeper = errors.New("no core node takes the segment")
 
 // failure is the node's fault unless the attempt was ended by order.
 func (r *runner) failure(err error) *api.Failure {
 	switch what := shortage.Of(err); {
 	case r.t.ctx.Err() != nil:
 		return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_KILLED, Message: context.Cause(r.t.ctx).Error()}
-	case what != shortage.None, errors.Is(err, shuffle.ErrNoRoom), errors.Is(err, errNoDirectory):
+	case what != shortage.None, errors.Is(err, shuffle.ErrNoRoom), errors.Is(err, errNoDirectory), errors.Is(err, errNoKeeper):
 		return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_RESOURCE, Message: shortage.Explained(err).Error(),
 			Disk: what == shortage.Disk || errors.Is(err, shuffle.ErrNoRoom)}
 	}
@@ -109,7 +126,8 @@ func (r *runner) failure(err error) *api.Failure {
 }
 
 // judge makes a failure the node's, which does not count, if the node had taken away what the attempt needs: its
-// directory, or the last room on the disk, which a program notices in ways of its own.
+// directory, or the last room on the disk, which a program notices in ways of its own; but for a program that has
+// filled it itself.
 func (r *runner) judge(f *api.Failure) {
 	switch f.Kind {
 	case api.FailureKind_FAILURE_KIND_PROGRAM, api.FailureKind_FAILURE_KIND_NODE, api.FailureKind_FAILURE_KIND_SEGMENT:
@@ -122,6 +140,9 @@ func (r *runner) judge(f *api.Failure) {
 	if _, err := os.Stat(r.dir); errors.Is(err, fs.ErrNotExist) {
 		f.Kind = api.FailureKind_FAILURE_KIND_RESOURCE
 		f.Message = fmt.Sprintf("its directory %s was removed while it ran: %s", r.dir, f.Message)
+		return
+	}
+	if strings.HasPrefix(f.Message, attempt.DiskFilled) {
 		return
 	}
 	if free, err := r.w.room(); err == nil && free <= 0 && f.Kind != api.FailureKind_FAILURE_KIND_SEGMENT {
@@ -163,6 +184,9 @@ func (r *runner) attempt(report *api.AttemptReport) (*api.AttemptResult, error) 
 		Progress: func(p *api.ChildProgress) { r.w.slots.progress(r.t, p) }}
 	ctx, stop := context.WithCancelCause(r.t.ctx)
 	defer stop(nil)
+	if out := r.l.Output; out != nil && r.w.files != nil {
+		defer r.allow(out)()
+	}
 	fetched := func() error { return nil }
 	if r.l.Kind == api.TaskKind_TASK_KIND_REDUCE {
 		f, err := r.fetcher()
@@ -190,58 +214,17 @@ func (r *runner) attempt(report *api.AttemptReport) (*api.AttemptResult, error) 
 	return result, nil
 }
 
+// allow lets the attempt write what it is to write to a cluster's files, until that is revoked.
+func (r *runner) allow(out *api.Output) (revoke func()) {
+	if out.Format == jobs.FormatFiles {
+		return r.w.files.AllowBelow(out.Bucket, out.Key)
+	}
+	return r.w.files.Allow(out.Bucket, out.Key, out.UploadId)
+}
+
 // terminated says whether a SIGTERM ended the attempt, in one of the ways to say so.
 func terminated(f *api.Failure) bool {
 	return f.Signal == unix.SignalName(unix.SIGTERM) || f.Signal == unix.SIGTERM.String()
-}
-
-// prepare makes the attempt's directory with the shipped files in it.
-func (r *runner) prepare() (exe string, err error) {
-	if err := r.hasRoom(); err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(filepath.Join(r.dir, spoolDir), 0o700); err != nil {
-		return "", fmt.Errorf("%w: %w", errNoDirectory, err)
-	}
-	r.made = true
-	p := r.l.Program
-	if p.GetExecutable() == nil && len(p.GetFiles()) == 0 {
-		return "", nil
-	}
-	store, prefix, err := r.w.site.get()
-	if err != nil {
-		return "", err
-	}
-	g, ctx := errgroup.WithContext(r.t.ctx)
-	g.SetLimit(4)
-	if p.Executable != nil {
-		g.Go(func() (err error) {
-			exe, err = r.w.programs.Get(ctx, store, prefix, p.Executable)
-			return err
-		})
-	}
-	for _, f := range p.Files {
-		g.Go(func() error {
-			path, err := r.w.programs.Get(ctx, store, prefix, f)
-			if err != nil {
-				return err
-			}
-			return programs.Place(path, r.dir, f)
-		})
-	}
-	return exe, g.Wait()
-}
-
-// hasRoom refuses an attempt while the disk is full: the leader has others start elsewhere.
-func (r *runner) hasRoom() error {
-	free, err := r.w.room()
-	if err != nil {
-		return fmt.Errorf("%w: disk space: %w", errNoDirectory, err)
-	}
-	if free <= 0 {
-		return fmt.Errorf("the disk of %s is full: %w", r.w.dir.Path(), unix.ENOSPC)
-	}
-	return nil
 }
 
 func (r *runner) childLease() *api.ChildLease {
@@ -251,21 +234,24 @@ func (r *runner) childLease() *api.ChildLease {
 		WorkDir: r.dir, MemoryBytes: l.MemoryBytes, Store: l.Store, Split: l.Split, Partitions: l.Partitions,
 		Maps: l.Maps, Output: l.Output,
 	}
+	if r.w.files != nil {
+		c.FilesSocket = r.w.files.Name()
+	}
 	c.StoreRetriesPerSecond = r.w.cfg.retriesShare()
 	if c.MemoryBytes == 0 {
 		c.MemoryBytes = r.w.cfg.MemoryBytes / int64(r.w.cfg.Slots)
 	}
 	c.MaxRecordBytes = jobs.RecordLimit(l.MaxRecordBytes, c.MemoryBytes)
 	if l.Kind == api.TaskKind_TASK_KIND_MAP && l.Partitions > 0 {
-		c.SegmentPath = filepath.Join(r.dir, segmentFile)
+		c.SegmentPath = filepath.Join(r.dir, attempt.SegmentFile)
 	}
 	return c
 }
 
 func (r *runner) fetcher() (*shuffle.Fetcher, error) {
 	return shuffle.NewFetcher(shuffle.FetcherConfig{
-		Job: r.l.Job, Attempt: r.l.Attempt, Partition: int(r.l.Index), Maps: int(r.l.Maps), Dir: filepath.Join(r.dir, spoolDir),
-		Node: r.w.id.ID, Store: r.w.segments, Clients: r.w.clients, Limit: r.w.fetches, Problem: r.w.slots.problem, Log: r.w.log,
+		Job: r.l.Job, Attempt: r.l.Attempt, Partition: int(r.l.Index), Maps: int(r.l.Maps), Dir: filepath.Join(r.dir, attempt.SpoolDir),
+		Node: r.w.id.ID, Store: r.w.segments, Lend: r.w.user != nil, Clients: r.w.clients, Limit: r.w.fetches, Problem: r.w.slots.problem, Log: r.w.log,
 		Room: r.w.room, NoRoom: r.w.noRoom,
 	})
 }
@@ -291,7 +277,7 @@ func (r *runner) fetch(ctx context.Context, stop context.CancelCauseFunc, f *shu
 
 // settle takes a map's segment over, here or on a core node, and says on which node it is.
 func (r *runner) settle(result *api.AttemptResult) (node string, err error) {
-	path := filepath.Join(r.dir, segmentFile)
+	path := filepath.Join(r.dir, attempt.SegmentFile)
 	if len(r.l.PushTo) > 0 {
 		return r.push(path, result.Digest)
 	}
@@ -327,7 +313,7 @@ func (r *runner) push(path string, digest uint64) (node string, err error) {
 			errs = append(errs, err)
 		}
 		if time.Now().After(late) {
-			return "", fmt.Errorf("no core node takes the segment: %w", errors.Join(errs...))
+			return "", fmt.Errorf("%w: %w", errNoKeeper, errors.Join(errs...))
 		}
 		if !sleep(r.t.ctx, pause/2+rand.N(pause/2)) {
 			return "", r.t.ctx.Err()
@@ -350,7 +336,7 @@ func (r *runner) dropSegment(log *zap.Logger) {
 // clean removes the attempt's directory when nothing writes there any more.
 func (r *runner) clean(log *zap.Logger) {
 	<-r.gone
-	if err := os.RemoveAll(r.dir); err != nil {
+	if err := attempt.RemoveAll(r.dir); err != nil {
 		log.Warn("remove the attempt's directory", zap.Error(err))
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"millrace/hdfs/wire"
+	"millrace/pkg/connlimit"
 	"millrace/pkg/security"
 	"millrace/worker/attempt"
 	"millrace/worker/shuffle"
@@ -18,43 +20,66 @@ import (
 
 const closeWithin = time.Second
 
-// server is the node's HTTPS port. Whoever speaks to it is a node of the site: TLS and
-// authorize see to that.
+// server is the node's HTTPS port. Whoever speaks to it has a certificate of the site: TLS sees to that; and may have what is asked
+// for: peers says so.
 type server struct {
 	http   *http.Server
-	config atomic.Pointer[tls.Config]
+	config *tls.Config
+	gate   gate // closed before what requests read and write has another owner
 }
 
-func newServer(c security.Credential, site string, segments *shuffle.Server, logs *attempt.Logs, log *zap.Logger) (*server, error) {
-	s := &server{}
-	if err := s.renew(c); err != nil {
+func newServer(c *security.Live, site string, peers *peers, segments *shuffle.Server, blocks *blocks, logs *attempt.Logs, own *ownPort, log *zap.Logger) (*server, error) {
+	config, err := c.ServerTLS(true, nil)
+	if err != nil {
 		return nil, err
 	}
-	nodes := http.NewServeMux()
+	s := &server{config: config}
+	mux := guarded{http.NewServeMux(), peers, site}
+	nodes, stored := http.NewServeMux(), http.NewServeMux()
 	segments.Register(nodes)
-	mux := http.NewServeMux()
-	mux.Handle("/", authorize(nodes, site, security.RoleWorker, security.RoleMaster))
-	mux.Handle("GET /v1/logs/{job}/{attempt}", authorize(serveLog(logs, log), site, security.RoleMaster))
-	mux.Handle("GET /v1/health", authorize(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), site, security.RoleWorker, security.RoleMaster))
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	blocks.register(stored)
+	mux.handle("/v1/shuffle/", nodes)
+	mux.handle("/v1/segments/", nodes)
+	mux.handle(wire.PipelinePath, stored)
+	mux.handle(wire.BlocksPath, stored)
+	logged := http.NewServeMux()
+	logged.Handle("GET /v1/logs/{job}/{attempt}", serveLog(logs, log))
+	mux.handle("/v1/logs/", logged)
+	mux.handle(execPrefix, own.handler())
+	mux.handle("/v1/health", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	s.http = &http.Server{Handler: s.gate.through(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: zap.NewStdLog(log.Named("https").WithOptions(zap.IncreaseLevel(zap.ErrorLevel)))}
 	return s, nil
 }
 
-// renew serves further connections with another certificate.
-func (s *server) renew(c security.Credential) error {
-	config, err := c.ServerTLS(true)
-	if err != nil {
-		return err
-	}
-	s.config.Store(config)
-	return nil
+// gate counts who is inside, and lets nobody in any more once it is closed.
+type gate struct {
+	inside sync.RWMutex // held for reading by each
+	closed bool
+}
+
+// through answers requests until the gate is closed.
+func (g *gate) through(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.inside.RLock()
+		defer g.inside.RUnlock()
+		if g.closed {
+			http.Error(w, "the node ends what it does here", http.StatusServiceUnavailable)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// close waits for those who are inside.
+func (g *gate) close() {
+	g.inside.Lock()
+	defer g.inside.Unlock()
+	g.closed = true
 }
 
 // serve answers until ctx ends.
 func (s *server) serve(ctx context.Context, l net.Listener) error {
-	first := s.config.Load().Clone()
-	first.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.config.Load(), nil }
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
@@ -64,7 +89,7 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 			s.http.Close()
 		}
 	})
-	err := s.http.Serve(tls.NewListener(l, first))
+	err := s.http.Serve(tls.NewListener(connlimit.New(l, connlimit.Total, connlimit.PerHost), s.config))
 	if !stop() {
 		<-ended
 	}
@@ -72,23 +97,6 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 		return nil
 	}
 	return err
-}
-
-// authorize lets only peers of the site with one of the roles through.
-func authorize(h http.Handler, site string, roles ...security.Role) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.TLS != nil {
-			if id, ok := security.PeerIdentity(r.TLS); ok && id.Site == site {
-				for _, role := range roles {
-					if id.Role == role {
-						h.ServeHTTP(w, r)
-						return
-					}
-				}
-			}
-		}
-		http.Error(w, "this port is for the site's own nodes", http.StatusForbidden)
-	})
 }
 
 // serveLog streams an attempt's standard error; with follow=1 until it ends.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"connectrpc.com/connect"
 	"go.uber.org/zap"
 
 	"millrace/pkg/api"
+	"millrace/pkg/client"
+	"millrace/pkg/protocol"
 )
 
 const (
@@ -39,31 +43,50 @@ var (
 	errSilent    = errors.New("the master is silent")
 	errNoWelcome = errors.New("the master did not begin with Welcome")
 	errGoodbye   = errors.New("the worker ends")
+	errMoved     = errors.New("the node has another place")
 )
 
-// sessions holds a session with the leader until ctx ends, whatever happens to it.
+// ErrRemoved says that the node was taken out of its site for good: there is nothing more to do.
+var ErrRemoved = errors.New("the node was removed from its site")
+
+// sessions holds a session with the leader until ctx ends, whatever happens to it; unless the node was removed.
 // The last one is ended in good order.
-func (w *Worker) sessions(ctx context.Context) {
+func (w *Worker) sessions(ctx context.Context) error {
 	retry := firstReconnect
 	last := ""
 	for ctx.Err() == nil {
 		welcomed, err := w.session(ctx)
 		if ctx.Err() != nil {
-			return
+			return nil
+		}
+		if errors.Is(err, errMoved) {
+			return nil
+		}
+		if client.Removed(err) {
+			w.slots.killAll(ErrRemoved)
+			return fmt.Errorf("%w: %w", ErrRemoved, err)
 		}
 		if welcomed {
 			retry = firstReconnect
 		}
 		if text := err.Error(); welcomed || text != last { // once, not twenty times a second
-			w.log.Info("no session with the leader", zap.Error(err))
+			switch p := client.Problems(err); {
+			case connect.CodeOf(err) == connect.CodeFailedPrecondition && p.GetNext() != "":
+				w.log.Warn("the master refuses a session", zap.Error(err), zap.String("next", p.GetNext()))
+			case client.Untrusted(err):
+				w.log.Warn("this node and the masters do not trust each other", zap.Strings("why", p.GetErrors()), zap.String("next", p.GetNext()))
+			default:
+				w.log.Info("no session with the leader", zap.Error(err))
+			}
 			last = text
 		}
 		// Half of it is chance: all workers lose a leader at the same moment.
 		if !sleep(ctx, retry/2+rand.N(retry/2)) {
-			return
+			return nil
 		}
 		retry = min(2*retry, lastReconnect)
 	}
+	return nil
 }
 
 // session is one session from its opening to its end.
@@ -101,6 +124,7 @@ func (w *Worker) session(ctx context.Context) (welcomed bool, err error) {
 			return err
 		}
 		welcomed = true
+		wg.Go(func() { w.blocks.report(run, out) })
 		if m.LeaseMs > 0 {
 			patience.Store(m.LeaseMs * int64(time.Millisecond))
 		}
@@ -116,6 +140,7 @@ func (w *Worker) session(ctx context.Context) (welcomed bool, err error) {
 func (w *Worker) write(ctx, run context.Context, cancel context.CancelCauseFunc, st stream, out *outbox) {
 	beat := time.NewTicker(heartbeatEvery)
 	defer beat.Stop()
+	left := false // it was said in this session
 	for {
 		for _, m := range out.take() {
 			if err := st.Send(m); err != nil {
@@ -129,7 +154,11 @@ func (w *Worker) write(ctx, run context.Context, cancel context.CancelCauseFunc,
 		select {
 		case <-out.wake:
 		case <-beat.C:
-			w.slots.heartbeat(w.diskFree(), w.health.says())
+			w.slots.heartbeat(w.diskFree(), w.problem())
+			if !left && w.leaving.Load() {
+				left = true
+				w.slots.say(&api.WorkerMessage{Message: &api.WorkerMessage_Leave{Leave: &api.Leave{}}})
+			}
 		case <-run.Done():
 			return
 		case <-ctx.Done():
@@ -171,6 +200,7 @@ func (w *Worker) read(st stream, heard *atomic.Int64, welcome func(*api.SessionW
 	}
 	for {
 		heard.Store(time.Now().UnixNano())
+		w.heard.Store(time.Now().UnixNano())
 		if m, err = st.Receive(); err != nil {
 			return err
 		}
@@ -197,6 +227,13 @@ func (w *Worker) handle(m *api.MasterMessage) {
 		w.forget(m.Forget.Job)
 	case *api.MasterMessage_Probe:
 		w.probe(m.Probe)
+	case *api.MasterMessage_BlockOrders:
+		w.blocks.obey(m.BlockOrders)
+	case *api.MasterMessage_Pong:
+		w.heardTrust(m.Pong.Trust)
+		w.peers.heard(m.Pong.Members)
+	case *api.MasterMessage_Assignment:
+		w.assigned(m.Assignment.Cluster, m.Assignment.Role)
 	}
 }
 
@@ -212,12 +249,17 @@ func (w *Worker) welcome(m *api.SessionWelcome) error {
 			w.log.Warn("keep the leader's term", zap.Error(err))
 		}
 	}
+	if w.assigned(m.Cluster, m.Role) {
+		return errMoved
+	}
+	w.blocks.lead(m.Term)
 	if m.Store != nil {
 		if err := w.site.set(m.Store, m.SystemPrefix); err != nil {
 			return err
 		}
 		w.uploads.wake()
 	}
+	w.actions.welcome(m)
 	w.log.Info("session with the leader", zap.Uint64("term", m.Term), zap.String("cluster", m.Cluster), zap.String("role", m.Role))
 	return nil
 }
@@ -228,10 +270,24 @@ func (w *Worker) hello() *api.WorkerHello {
 		w.log.Warn("disk space", zap.Error(err))
 	}
 	return &api.WorkerHello{
-		NodeId: w.id.ID, Version: w.cfg.Version, Incarnation: w.incarnation, HighestTerm: w.term.Load(),
+		NodeId: w.id.ID, Version: w.cfg.Version, Protocol: int32(protocol.Own("").Speaks), Incarnation: w.lifeName(), HighestTerm: w.term.Load(),
 		Address: w.address, Slots: int32(w.cfg.Slots), MemoryBytes: w.cfg.MemoryBytes,
-		DiskBytes: total, DiskFreeBytes: free, Problem: w.health.says(), Volume: volumeOf(w.dir.Path()), Pid: int64(w.pid), Segments: w.segments.Held(),
+		DiskBytes: total, DiskFreeBytes: free, Problem: w.problem(), Volume: volumeOf(w.dir.Path()), Pid: int64(w.pid), Segments: w.segments.Held(), Rack: w.cfg.Rack,
+		Cluster: w.id.Cluster, Role: w.id.Role, Bootstrapped: w.actions.done(),
 	}
+}
+
+// problem is why the node takes no tasks now; "" = it does.
+func (w *Worker) problem() string {
+	return cmp.Or(w.health.says(), w.actions.runner.Status().Problem())
+}
+
+// lifeName tells the present life from all others: what an earlier one ran is gone.
+func (w *Worker) lifeName() string {
+	if w.lived == 0 {
+		return w.incarnation
+	}
+	return fmt.Sprintf("%s.%d", w.incarnation, w.lived)
 }
 
 func (w *Worker) diskFree() int64 {

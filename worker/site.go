@@ -36,7 +36,7 @@ func (c *Config) openStore(o *api.ObjectStore) (objectstore.Store, error) {
 }
 
 func (s *site) set(o *api.ObjectStore, prefix string) error {
-	url, err := objectstore.ParseURL(prefix)
+	url, err := objectstore.ParseS3(prefix)
 	if err != nil {
 		return fmt.Errorf("system prefix: %w", err)
 	}

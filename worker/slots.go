@@ -32,7 +32,8 @@ type task struct {
 // the books, one after the other. It starts nothing itself.
 type slots struct {
 	room  int
-	begin func(*task) // runs a task in a goroutine of its own, which ends with finish
+	begin func(*task)   // runs a task in a goroutine of its own, which ends with finish
+	trust func() string // WorkerHeartbeat.trust
 	now   func() time.Time
 
 	mu       sync.Mutex
@@ -40,12 +41,13 @@ type slots struct {
 	running  map[string]*task
 	reports  map[string]*api.AttemptReport // not acknowledged
 	out      *outbox                       // of the present session, or nil
+	held     bool                          // nothing starts yet
 	stopping bool
 	stopped  chan struct{} // closed when stopping
 }
 
 func newSlots(room int, begin func(*task)) *slots {
-	return &slots{room: room, begin: begin, now: time.Now,
+	return &slots{room: room, begin: begin, now: time.Now, trust: func() string { return "" },
 		running: map[string]*task{}, reports: map[string]*api.AttemptReport{}, stopped: make(chan struct{})}
 }
 
@@ -75,7 +77,7 @@ func (s *slots) queued(attempt string) int {
 
 // fill puts queued tasks into free slots. Called with mu held.
 func (s *slots) fill() {
-	for !s.stopping && len(s.queue) > 0 && len(s.running) < s.room {
+	for !s.stopping && !s.held && len(s.queue) > 0 && len(s.running) < s.room {
 		t := s.queue[0]
 		s.queue = s.queue[1:]
 		t.started = s.now()
@@ -84,6 +86,14 @@ func (s *slots) fill() {
 			Attempt: t.lease.Attempt, UnixMs: t.started.UnixMilli()}}})
 		s.begin(t)
 	}
+}
+
+// hold has leases wait in the queue, until it does so no more.
+func (s *slots) hold(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = on
+	s.fill()
 }
 
 // finish frees the task's slot and reports, until that is acknowledged.
@@ -249,7 +259,7 @@ func (s *slots) heartbeat(diskFree int64, problem string) {
 
 // beat is heartbeat, called with mu held.
 func (s *slots) beat(diskFree int64, problem string) {
-	h := &api.WorkerHeartbeat{DiskFreeBytes: diskFree, Problem: problem}
+	h := &api.WorkerHeartbeat{DiskFreeBytes: diskFree, Problem: problem, Trust: s.trust()}
 	for id, t := range s.running {
 		if !t.told {
 			t.told = true

@@ -21,6 +21,7 @@ import (
 const (
 	uploadersAtOnce = 4
 	uploadRetry     = 15 * time.Second
+	lastUploads     = 5 * time.Second
 )
 
 // uploads brings the logs of ended attempts to the object store, in the background; one
@@ -89,6 +90,15 @@ func (u *uploads) run(ctx context.Context) {
 		if store, prefix, err := u.site.get(); err == nil && u.round(ctx, store, prefix) > 0 {
 			again = time.After(uploadRetry)
 		}
+	}
+}
+
+// last tries everything that waits once more, before it is deleted with all else.
+func (u *uploads) last(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastUploads)
+	defer cancel()
+	if store, prefix, err := u.site.get(); err == nil {
+		u.round(ctx, store, prefix)
 	}
 }
 

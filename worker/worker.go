@@ -2,6 +2,9 @@
 // leader, runs the attempts it is given in its slots, keeps and serves their map
 // output. It decides nothing about jobs: the leader does, and it obeys the highest
 // term it has seen. What runs goes on when the session breaks.
+//
+// A node has a place: a role in a cluster, or none, in the site's pool. The leader may give it another one: then it ends its
+// life there, deletes what it holds, and begins another life in the same process.
 package worker
 
 import (
@@ -25,6 +28,7 @@ import (
 
 	"millrace/pkg/api"
 	"millrace/pkg/client"
+	"millrace/pkg/filesocket"
 	"millrace/pkg/membership"
 	"millrace/pkg/nodedir"
 	"millrace/pkg/objectstore"
@@ -51,37 +55,63 @@ type Config struct {
 	GossipListen string   // host:port; default: Listen's host, any port
 	Slots        int      // attempts at once; default: one per CPU
 	MemoryBytes  int64    // for all attempts; default: this machine's less a reserve
+	DataDirs     []string // where a core node keeps blocks, one for each disk; default: blocks, in Dir
+	BlockReserve int64    // bytes that blocks leave free on each disk; default: a twentieth of the smallest, at most 10 GiB
+	Rack         string   // failure domain of a core node, for the placement of replicas
 	Name         string   // for people; default: the host's
 	Version      string
 	Log          *zap.Logger
 	Executable   string   // started for attempts; default: this process's own
 	Arguments    []string // of Executable; default: attempt
+	LogTail      LogTail  // the last of what Log was given, for the masters; nil: there is none
+	TaskUser     string   // whom attempts run as; default: this process's own user; needs root
+	LeaveOnTerm  bool     // the end of Run's context is to leave the site for good, drained
+}
+
+// clusterFiles is the block stores of the site's clusters, as this node reaches them; hdfs:/// is its own cluster's.
+type clusterFiles interface {
+	filesocket.Store
+	AbortUpload(ctx context.Context, bucket, key, id string) error
 }
 
 // Worker is one node. Use New, then Run.
 type Worker struct {
-	cfg Config
-	log *zap.Logger
+	cfg  Config
+	log  *zap.Logger
+	user *attempt.User // nil: attempts run as the worker's own
 
 	dir         *nodedir.Dir
-	id          *identity
-	incarnation string
+	id          *identity // its place changes between two lives only
+	incarnation string    // of the process
 	pid         int
 	address     string // https://host:port
 	term        atomic.Uint64
 	termKept    atomic.Uint64 // on the disk
+	heard       atomic.Int64  // of a leader, last; Unix ns
+	leaving     atomic.Bool   // for good
 
-	idMu     sync.Mutex // guards id's fields that change: certificate, masters, peers
-	client   atomic.Pointer[client.Client]
-	dial     dialer
-	clients  *nodeClients
-	gossip   *membership.Membership
+	idMu    sync.Mutex // guards id's fields that change, and which server it is
+	client  atomic.Pointer[client.Client]
+	dial    dialer
+	clients *client.Nodes
+	gossip  *membership.Membership
+
+	credential *security.Live // what id's files have, in use
+	renewals   chan struct{}  // capacity 1: the certificate is to be renewed now
+	peers      *peers
+
+	// What follows belongs to the present life.
+	lived    int // lives before it
+	assign   func(place)
 	server   *server
+	own      *ownPort
+	actions  *bootstraps
 	site     *site
 	logs     *attempt.Logs
 	pool     *attempt.Pool
 	programs *programs.Cache
 	segments *shuffle.Store
+	blocks   *blocks // nil on a task node
 	fetches  shuffle.Limit
 	slots    *slots
 	reduces  *reduces
@@ -89,10 +119,15 @@ type Worker struct {
 	pushed   pushed
 	health   *health
 
+	clusterFiles clusterFiles       // reaches the block stores of the site's clusters
+	files        *filesocket.Server // serves them to attempts
+
 	openStore func(*api.ObjectStore) (objectstore.Store, error)
 	room      func() (int64, error) // bytes that attempts may still write to the disk
 	noRoom    time.Duration         // how long an attempt waits for some
 	noCore    time.Duration         // how long a map's segment waits for a core node to take it
+
+	leavePatience time.Duration
 
 	tasks sync.WaitGroup // attempts and what cleans up after jobs
 }
@@ -139,16 +174,21 @@ func New(c Config) (*Worker, error) {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
+	user, err := attempt.LookupUser(c.TaskUser)
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
 	life := make([]byte, 8)
 	if _, err := rand.Read(life); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	return &Worker{cfg: c, log: c.Log, incarnation: hex.EncodeToString(life), pid: os.Getpid(), openStore: c.openStore,
-		room: roomFor(c.Dir), noRoom: noRoom, noCore: noCore}, nil
+	return &Worker{cfg: c, log: c.Log, user: user, renewals: make(chan struct{}, 1), incarnation: hex.EncodeToString(life), pid: os.Getpid(), openStore: c.openStore,
+		room: roomFor(c.Dir), noRoom: noRoom, noCore: noCore, leavePatience: leavePatience}, nil
 }
 
-// Run is the node's life, until ctx ends: then it leases no more, gives attempts a moment to
-// end, kills the rest, and keeps its data: the next start on the same directory is the same node.
+// Run is the node's work, until ctx ends: then it leases no more, gives attempts a moment to
+// end, kills the rest, and keeps its data: the next start on the same directory is the same node. With LeaveOnTerm the end
+// of ctx is only the beginning of a leave for good, after which nothing is kept.
 func (w *Worker) Run(ctx context.Context) (err error) {
 	if w.dir, err = openDirectory(w.cfg.Dir, w.cfg.Version); err != nil {
 		return err
@@ -161,30 +201,47 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
-	defer listener.Close() // again, if the server has it: harmless
+	defer listener.Close()
 	if w.id, err = w.identify(ctx); err != nil {
 		return err
 	}
 	w.log = w.log.With(zap.String("node", w.id.ID))
-	if err := w.assemble(listener.Addr()); err != nil {
+	if err := w.meet(listener.Addr()); err != nil {
 		return err
 	}
-	if err := w.pool.Open(ctx); err != nil {
-		return errors.Join(err, w.pool.Close())
-	}
-	defer func() { err = errors.Join(err, w.pool.Close()) }()
-	defer w.clients.close()
+	defer w.clients.Close()
 	defer func() { w.client.Load().Close() }()
 	if err := w.gossip.Open(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.gossip.Close()) }()
 	w.log.Info("worker serves", zap.String("address", w.address), zap.Int("slots", w.cfg.Slots), zap.Int64("memoryBytes", w.cfg.MemoryBytes))
-	return w.live(ctx, listener)
+
+	term := ctx
+	if w.cfg.LeaveOnTerm {
+		ctx = context.WithoutCancel(ctx)
+	}
+	parts, ctx := errgroup.WithContext(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if w.cfg.LeaveOnTerm {
+		parts.Go(func() error { w.leave(ctx, term, stop); return nil })
+	}
+	parts.Go(func() error { w.followMasters(ctx); return nil })
+	parts.Go(func() error { w.keepCertificate(ctx); return nil })
+	parts.Go(func() error { w.peers.run(ctx); return nil })
+	parts.Go(func() error {
+		defer stop()
+		return w.lives(ctx, port{listener.(*net.TCPListener)})
+	})
+	if err := parts.Wait(); !w.leaving.Load() || !errors.Is(err, ErrRemoved) {
+		return err
+	}
+	return w.left()
 }
 
-// assemble makes the node's parts; it starts nothing.
-func (w *Worker) assemble(bound net.Addr) (err error) {
+// meet makes what the node reaches the others by, and they it; it starts nothing.
+func (w *Worker) meet(bound net.Addr) (err error) {
 	if w.address, err = w.advertised(bound); err != nil {
 		return err
 	}
@@ -194,37 +251,15 @@ func (w *Worker) assemble(bound net.Addr) (err error) {
 			masters = append(masters, m)
 		}
 	}
+	if w.credential, err = security.NewLive(w.id.credential); err != nil {
+		return fmt.Errorf("%s: %w", w.dir.Path("pki"), err)
+	}
 	if err := w.connect(masters, w.id.credential); err != nil {
 		return err
 	}
+	w.peers = newPeers(func(ctx context.Context) (*api.MembersResponse, error) { return w.client.Load().Members(ctx) }, w.log)
 	w.dial = func(ctx context.Context) (stream, error) { return w.client.Load().Session(ctx) }
-	w.clients = newNodeClients(w.id.credential)
-	w.site = &site{open: w.openStore}
-	w.logs = attempt.NewLogs(w.dir.Path("logs"), 0)
-	w.uploads = newUploads(w.dir.Path("logs"), w.logs, w.site, w.log)
-	if err := w.uploads.find(); err != nil {
-		return fmt.Errorf("logs: %w", err)
-	}
-	w.programs = programs.New(w.dir.Path("programs"))
-	if err := w.programs.Open(); err != nil {
-		return err
-	}
-	w.segments = shuffle.NewStore(w.dir.Path("segments"))
-	if err := w.segments.Open(); err != nil {
-		return err
-	}
-	w.health = newHealth(w)
-	w.fetches = shuffle.NewLimit(fetchesAtOnce)
-	w.reduces = newReduces()
-	w.slots = newSlots(w.cfg.Slots, w.begin)
-	w.pool, err = attempt.New(attempt.Config{Dir: w.dir.Path("attempts"), Executable: w.cfg.Executable, Args: w.cfg.Arguments, Logs: w.logs, Log: w.log})
-	if err != nil {
-		return err
-	}
-	w.server, err = newServer(w.id.credential, w.id.Site, shuffle.NewServer(w.segments, w.log), w.logs, w.log)
-	if err != nil {
-		return err
-	}
+	w.clients = client.NewNodes(w.credential)
 	host, _, err := net.SplitHostPort(strings.TrimPrefix(w.address, "https://"))
 	if err != nil {
 		return err
@@ -244,49 +279,6 @@ func (w *Worker) connect(masters []string, c security.Credential) error {
 		return old.Close()
 	}
 	return nil
-}
-
-// live runs everything until ctx ends or a part of it cannot go on.
-func (w *Worker) live(ctx context.Context, listener net.Listener) error {
-	parts, ctx := errgroup.WithContext(ctx)
-	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	inSession, endSession := context.WithCancel(context.WithoutCancel(ctx))
-	parts.Go(func() error { return w.server.serve(serving, listener) })
-	sessionsOver := make(chan struct{})
-	parts.Go(func() error {
-		defer close(sessionsOver)
-		w.sessions(inSession)
-		return nil
-	})
-	parts.Go(func() error { w.uploads.run(inSession); return nil })
-	parts.Go(func() error { w.followMasters(ctx); return nil })
-	parts.Go(func() error { w.keepCertificate(ctx); return nil })
-	parts.Go(func() error { return w.health.watch(ctx) })
-	parts.Go(func() error {
-		<-ctx.Done()
-		w.log.Info("worker stops")
-		w.slots.stop()
-		w.settle(stopGrace)
-		endSession() // first: the leader can hand the rest out again at once
-		w.slots.killAll(errStopping)
-		<-sessionsOver // which start tasks
-		w.tasks.Wait()
-		stopServing()
-		return nil
-	})
-	defer stopServing()
-	defer endSession()
-	return parts.Wait()
-}
-
-// errStopping is the cause of kills at the node's end; nobody waits for their reports.
-var errStopping = errors.New("the worker stops")
-
-// settle waits until nothing runs and everything is reported, at most for the grace.
-func (w *Worker) settle(grace time.Duration) {
-	for late := time.Now().Add(grace); !w.slots.settled() && time.Now().Before(late); {
-		time.Sleep(stopPoll)
-	}
 }
 
 // keepTerm writes down the highest term seen.

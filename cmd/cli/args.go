@@ -185,6 +185,9 @@ func (p *parser) flag() error {
 	if f == nil {
 		p.unknown = append(p.unknown, p.unknownFlag(word, name))
 		p.words = p.words[1:]
+		if !given && p.leaf() == nil && len(p.words) > 1 && !strings.HasPrefix(p.words[0], "-") && find(p.choices(), p.words[0]) == nil {
+			p.words = p.words[1:] // its value, not a command
+		}
 		return nil
 	}
 	p.words = p.words[1:]

@@ -56,6 +56,8 @@ func TestMistakesSuggestWhatWasMeant(t *testing.T) {
 	for _, test := range []struct{ line, says, next string }{
 		{"jbo list", `unknown command "jbo"`, "millrace job"},
 		{"job sumbit", `unknown command "job sumbit"`, "millrace job submit"},
+		{"job --foo bar list", "job has no flag --foo", "--help"},
+		{"job --foo list", "job has no flag --foo", "--help"},
 		{"job submit --inptu x", "has no flag --inptu", "--input"},
 		{"job submit --inp", "has no flag --inp", "--input"},
 		{"fs ls --jsno", "has no flag --jsno", "--json"},
@@ -71,7 +73,7 @@ func TestMistakesSuggestWhatWasMeant(t *testing.T) {
 		{"run wordcount a b --wait=often", "has no flag --wait", "--help"},
 		{"run wordcount a b --local=often", "--local often: it takes no value", "--help"},
 		{"run wordcount a b --priority=", `--priority "": not a whole number`, "--help"},
-		{"init", `unknown command "init"`, "--help"},
+		{"frobnicate", `unknown command "frobnicate"`, "--help"},
 		{"run a --reduces x --redcues 2 --timeout 5 --splitsize 3", "run has no flag --redcues; millrace run has no flag --splitsize; --reduces x: not a whole number; --timeout 5: write", "--reduces  (was that meant?); millrace run --split-size  (was that meant?); millrace run --help"},
 		{"job --frob shwo", `no flag --frob; unknown command "job shwo"`, "millrace job show"},
 		{"job -- x", `unknown command "job x"`, "--help"},
@@ -142,10 +144,10 @@ func TestCompletion(t *testing.T) {
 		words []string
 		want  []string
 	}{
-		{[]string{"jo"}, []string{"job", "join-token"}},
+		{[]string{"jo"}, []string{"job", "join", "join-token"}},
 		{[]string{"job", "s"}, []string{"show", "submit"}},
 		{[]string{"job", "tasks", "--f"}, []string{"--failed"}},
-		{[]string{"--json", "node", ""}, []string{"list", "show"}},
+		{[]string{"--json", "node", ""}, []string{"add", "drain", "exec", "list", "logs", "remove", "resume", "show"}},
 		{[]string{"nonsense", ""}, nil},
 		{[]string{"job", "show", ""}, nil},
 	} {

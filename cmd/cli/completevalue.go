@@ -68,6 +68,8 @@ func (c *call) valuesOf(ctx context.Context, flag, value string) []string {
 		return jobStates
 	case "role":
 		return []string{"core", "task", "master"}
+	case "cluster":
+		return c.clusterNames(ctx)
 	}
 	return nil
 }
@@ -83,6 +85,8 @@ func (c *call) argumentsOf(ctx context.Context, p *parser, last string) []string
 			return c.jobNames(ctx)
 		case "NODE":
 			return c.nodeNames(ctx)
+		case "CLUSTER":
+			return c.clusterNames(ctx)
 		case "NAME":
 			return c.contexts()
 		case "PROGRAM":
@@ -118,7 +122,7 @@ func (c *call) jobNames(ctx context.Context) []string {
 	if err != nil {
 		return nil
 	}
-	resp, err := conn.api().ListJobs(ctx, connect.NewRequest(&api.ListJobsRequest{Cluster: conn.cluster}))
+	resp, err := conn.api().ListJobs(ctx, connect.NewRequest(&api.ListJobsRequest{Cluster: conn.cluster, Limit: completeMost}))
 	if err != nil {
 		return nil
 	}
@@ -146,6 +150,23 @@ func (c *call) nodeNames(ctx context.Context) (names []string) {
 	}
 	for _, n := range resp.Msg.GetNodes() {
 		names = append(names, n.GetId(), n.GetName())
+	}
+	return names
+}
+
+func (c *call) clusterNames(ctx context.Context) (names []string) {
+	conn, err := c.connect()
+	if err != nil {
+		return nil
+	}
+	resp, err := conn.api().ListClusters(ctx, connect.NewRequest(&api.ListClustersRequest{}))
+	if err != nil {
+		return nil
+	}
+	for _, cl := range resp.Msg.GetClusters() {
+		if !over(cl.GetState()) {
+			names = append(names, cl.GetName())
+		}
 	}
 	return names
 }

@@ -14,15 +14,20 @@ import (
 	"millrace/pkg/objectstore"
 )
 
-// retryFor bounds how long a command waits for a master to answer: about as
-// long as a new leader takes.
-const retryFor = 6 * time.Second
+const (
+	// retryFor bounds how long a command waits for a master to answer: about as
+	// long as a new leader takes.
+	retryFor = 6 * time.Second
+	// refusedFor does so while nothing listens where the masters should be: about as long as one takes to be started again.
+	refusedFor = 3 * time.Second
+)
 
 // connection is the one way to the cluster that a command has.
 type connection struct {
 	*client.Client
 	cluster string // name or id; "" = default
 	context *client.Context
+	home    string // where the context is kept
 }
 
 func (c *connection) api() apiconnect.MillraceServiceClient { return c.API() }
@@ -42,7 +47,7 @@ func (c *call) loadContext() (*client.Context, error) {
 	ctx, err := client.LoadContext(home, name)
 	if errors.Is(err, client.ErrNoContext) {
 		if name != "" {
-			return nil, usagef("millrace context list", "there is no context %q%s", name, nearContext(home, name))
+			return nil, faultf(exitNotFound, "millrace context list", "there is no context %q%s", name, nearContext(home, name))
 		}
 		return nil, nil
 	}
@@ -82,11 +87,15 @@ func (c *call) dial(retry time.Duration) (*connection, error) {
 	if len(servers) == 0 {
 		return nil, faultf(exitUnreachable, "name a master: --server https://HOST:PORT, or choose another context: millrace context list", "context %s names no master", ctx.Name)
 	}
-	cl, err := client.New(client.Config{Servers: servers, Credential: ctx.Credential(), UserAgent: "millrace/" + Version, RetryFor: retry})
+	cl, err := client.New(client.Config{Servers: servers, Credential: ctx.Credential(), UserAgent: "millrace/" + Version, RetryFor: retry, RefusedFor: refusedFor})
 	if err != nil {
 		return nil, usagef("check --server and the context: millrace context show", "%s", err)
 	}
-	return &connection{Client: cl, cluster: c.clusterName(ctx), context: ctx}, nil
+	home, err := c.home()
+	if err != nil {
+		return nil, err
+	}
+	return &connection{Client: cl, cluster: c.clusterName(ctx), context: ctx, home: home}, nil
 }
 
 func (c *call) servers() []string {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,6 +20,9 @@ type contextView struct {
 	Current    bool     `json:"current"`
 	Servers    []string `json:"servers"`
 	Cluster    string   `json:"cluster"`
+	User       string   `json:"user"`                // whom the credential is for; "": there is none, or not one that can be read
+	Site       string   `json:"site"`                // of which site, as the former
+	GoodUntil  string   `json:"goodUntil,omitempty"` // of the credential
 	S3Endpoint string   `json:"s3Endpoint"`
 	S3Region   string   `json:"s3Region"`
 	S3Access   string   `json:"s3AccessKey"`
@@ -96,6 +100,12 @@ func (c *call) viewContext(name string) (contextView, error) {
 	if v.Cluster == "" {
 		v.Cluster = "default"
 	}
+	if cert, err := ctx.Credential().Certificate(); err == nil {
+		v.GoodUntil = cert.NotAfter.UTC().Format(time.RFC3339)
+	}
+	if id, err := ctx.Credential().Identity(); err == nil {
+		v.User, v.Site = id.ID, id.Site
+	}
 	if ctx.S3 != nil {
 		v.S3Endpoint, v.S3Region, v.S3Access = ctx.S3.Endpoint, ctx.S3.Region, ctx.S3.AccessKey
 	}
@@ -160,6 +170,9 @@ func contextShowNamed(c *call, name string) error {
 		t := newTable(w)
 		t.row("context", v.Name)
 		t.row("servers", strings.Join(v.Servers, " "))
+		t.row("user", v.User)
+		t.row("site", v.Site)
+		t.row("good until", v.GoodUntil)
 		t.row("cluster", v.Cluster)
 		t.row("object store", v.S3Endpoint)
 		t.row("access key", v.S3Access)

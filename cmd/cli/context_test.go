@@ -29,7 +29,7 @@ func TestContexts(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), st.Mode().Perm())
 	require.Equal(t, 0, s.run("context", "rm", "other").code)
 	require.Equal(t, 4, s.run("context", "show").code, "none is current now")
-	require.Equal(t, 2, s.run("job", "list", "--context", "other").code)
+	require.Equal(t, 4, s.run("job", "list", "--context", "other").code, "it is gone")
 	require.Equal(t, 0, s.run("job", "list", "--context", "dev").code)
 	require.Equal(t, 2, s.run("context", "set", "dev").code)
 }

@@ -31,7 +31,7 @@ func contextEnv(c *call) error {
 		}
 		return c.print(map[string]string{"sql": sql}, func(w io.Writer) { io.WriteString(w, sql) })
 	}
-	vars, err := c.storageEnv(s)
+	vars, err := storageEnv(s, c.caFolder)
 	if err != nil {
 		return err
 	}
@@ -52,14 +52,19 @@ func contextEnv(c *call) error {
 	})
 }
 
-// keepCA writes the store's root certificates to a file of their own, as other tools want them.
-func (c *call) keepCA(pem string) (string, error) {
-	sum := sha256.Sum256([]byte(pem))
+// caFolder is where root certificates are kept for other tools.
+func (c *call) caFolder() (string, error) {
 	home, err := c.home()
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(home, "ca", hex.EncodeToString(sum[:8])+".pem")
+	return filepath.Join(home, "ca"), nil
+}
+
+// keepCA writes the store's root certificates to a file of their own, as other tools want them.
+func keepCA(pem, folder string) (string, error) {
+	sum := sha256.Sum256([]byte(pem))
+	file := filepath.Join(folder, hex.EncodeToString(sum[:8])+".pem")
 	if data, err := os.ReadFile(file); err == nil && string(data) == pem {
 		return file, nil
 	}
@@ -72,8 +77,9 @@ func (c *call) keepCA(pem string) (string, error) {
 	return file, nil
 }
 
-// storageEnv is the variables by which other programs find the same storage.
-func (c *call) storageEnv(s client.S3) ([][2]string, error) {
+// storageEnv is the variables by which other programs find the same storage. folder says where root certificates
+// may lie; it is asked if there are any.
+func storageEnv(s client.S3, folder func() (string, error)) ([][2]string, error) {
 	region := s.Region
 	if region == "" {
 		region = "us-east-1"
@@ -99,7 +105,11 @@ func (c *call) storageEnv(s client.S3) ([][2]string, error) {
 		vars = append(vars, [2]string{"MC_HOST_millrace", host})
 	}
 	if s.CABundle != "" {
-		file, err := c.keepCA(s.CABundle)
+		dir, err := folder()
+		if err != nil {
+			return nil, err
+		}
+		file, err := keepCA(s.CABundle, dir)
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -153,6 +154,25 @@ func (a *app) advice(code int) string {
 	return "mend that, then repeat the command"
 }
 
+// again is the command with its arguments, to be given flags, as far as they can be typed as they are. A secret among them is
+// not said again.
+func (a *app) again() string {
+	words := []string{a.inv.name()}
+	if usage := a.inv.command().ArgsUsage; strings.Contains(usage, "TOKEN") || strings.Contains(usage, "CODE") {
+		return a.inv.name() + " " + usage
+	}
+	for _, arg := range a.inv.args {
+		if !plainWord.MatchString(arg) {
+			words = append(words, "…")
+			break
+		}
+		words = append(words, arg)
+	}
+	return strings.Join(words, " ")
+}
+
+var plainWord = regexp.MustCompile(`^[\pL\pN@%+=:,./_-]+$`)
+
 // errorView is an error as JSON.
 type errorView struct {
 	Error    string   `json:"error"`
@@ -168,8 +188,11 @@ func (a *app) report(ctx context.Context, err error) int {
 		return s.code
 	}
 	f := explain(ctx, err)
-	if f.next == "" {
+	switch {
+	case f.next == "":
 		f.next = a.advice(f.code)
+	case strings.HasPrefix(f.next, "--") && a.inv.command() != nil:
+		f.next = a.again() + " " + f.next
 	}
 	var lines []string
 	for _, l := range f.lines {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 // fakeMaster answers as a master does, from what a test put into it.
 type fakeMaster struct {
 	apiconnect.UnimplementedMillraceServiceHandler
+	mu        sync.Mutex // guards tokens
 	submitted *api.SubmitJobRequest
 	jobs      []*api.Job // successive states that WatchJob sends; the last one is GetJob's
 	refuse    error      // of SubmitJob
@@ -33,6 +35,17 @@ type fakeMaster struct {
 	cluster   *api.Cluster
 	cancelErr error
 	hang      bool // WatchJob goes on for ever after the first state
+	brief     string
+	makeToken func() (*api.JoinToken, error) // nil: one that is none
+	binaries  *api.ListBinariesResponse
+	lists     int // how often it was asked for a list
+
+	drained  *api.DrainNodeRequest
+	drains   []*api.NodeDrain // successive answers about a drain; the last one goes on
+	drainErr []error          // of the first of GetDrain
+	removed  *api.RemoveNodeRequest
+
+	clusters clusterCalls
 }
 
 func (f *fakeMaster) GetSite(context.Context, *connect.Request[api.GetSiteRequest]) (*connect.Response[api.Site], error) {
@@ -72,8 +85,17 @@ func (f *fakeMaster) ExplainJob(_ context.Context, r *connect.Request[api.GetJob
 		Next: "millrace job logs " + j.GetId() + " --attempt " + j.GetFailure().GetAttempt(), Failure: j.GetFailure()}), nil
 }
 
-func (f *fakeMaster) ListJobs(context.Context, *connect.Request[api.ListJobsRequest]) (*connect.Response[api.ListJobsResponse], error) {
-	return connect.NewResponse(&api.ListJobsResponse{Jobs: f.jobs}), nil
+func (f *fakeMaster) ListJobs(_ context.Context, r *connect.Request[api.ListJobsRequest]) (*connect.Response[api.ListJobsResponse], error) {
+	list := f.jobs
+	if before := int(r.Msg.GetBefore()); before > 0 {
+		list = list[len(list)-before:]
+	}
+	resp := &api.ListJobsResponse{Jobs: list, Brief: f.brief}
+	if limit := int(r.Msg.GetLimit()); limit > 0 && limit < len(list) {
+		resp.Jobs, resp.More = list[:limit], uint64(len(list)-limit)
+	}
+	f.lists++
+	return connect.NewResponse(resp), nil
 }
 
 func (f *fakeMaster) WatchJob(ctx context.Context, r *connect.Request[api.GetJobRequest], s *connect.ServerStream[api.Job]) error {
@@ -103,10 +125,6 @@ func (f *fakeMaster) CancelJob(_ context.Context, r *connect.Request[api.CancelJ
 	return connect.NewResponse(j), nil
 }
 
-func (f *fakeMaster) GetCluster(context.Context, *connect.Request[api.GetClusterRequest]) (*connect.Response[api.Cluster], error) {
-	return connect.NewResponse(f.cluster), nil
-}
-
 func (f *fakeMaster) ListJoinTokens(context.Context, *connect.Request[api.ListJoinTokensRequest]) (*connect.Response[api.ListJoinTokensResponse], error) {
 	return connect.NewResponse(&api.ListJoinTokensResponse{Tokens: f.listed}), nil
 }
@@ -120,7 +138,13 @@ func (f *fakeMaster) ListNodes(context.Context, *connect.Request[api.ListNodesRe
 }
 
 func (f *fakeMaster) CreateJoinToken(_ context.Context, r *connect.Request[api.CreateJoinTokenRequest]) (*connect.Response[api.JoinToken], error) {
+	f.mu.Lock()
 	f.tokens = append(f.tokens, r.Msg)
+	f.mu.Unlock()
+	if f.makeToken != nil {
+		token, err := f.makeToken()
+		return connect.NewResponse(token), err
+	}
 	return connect.NewResponse(&api.JoinToken{Id: "t1", Token: "mr1.t1.secret.hash", Role: r.Msg.GetRole(), UsesLeft: -1}), nil
 }
 
@@ -170,7 +194,7 @@ func newSession(t *testing.T) *session {
 }
 
 // serve starts the fake master and makes the context dev.
-func (s *session) serve(f *fakeMaster) *session {
+func (s *session) serve(f apiconnect.MillraceServiceHandler) *session {
 	s.t.Helper()
 	ca, err := security.NewCA("site")
 	require.NoError(s.t, err)
@@ -240,6 +264,13 @@ func completed() *api.Job {
 		BytesDone: 10, BytesTotal: 10, Counters: []*api.Counter{{Group: "millrace", Name: "mapInputRecords", Value: 7}, {Group: "Mine", Name: "odd", Value: 1}},
 		OutputRecords: 5, OutputBytes: 40, Parts: 2,
 	}
+}
+
+// onFiles is a completed job with its output in a block store.
+func onFiles() *api.Job {
+	j := completed()
+	j.Output = "hdfs:///words/"
+	return j
 }
 
 func failed() *api.Job {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 
 	"millrace/cmd/cli/files"
 	"millrace/cmd/cli/view"
+	"millrace/jobs"
 	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
 )
 
 func ended(state string) bool {
@@ -74,10 +77,18 @@ func (c *call) followAndPrint(ctx context.Context, conn *connection, job *api.Jo
 	if err != nil {
 		return c.interrupted(ctx, job.GetId(), err)
 	}
-	if err := c.print(last, func(w io.Writer) { summary(w, last) }); err != nil {
+	if err := c.print(last, func(w io.Writer) { summary(w, conn.placed(last)) }); err != nil {
 		return err
 	}
 	return verdict(last)
+}
+
+// placed is a job for people whose output in a cluster's block store names the cluster, if the command has named it.
+func (c *connection) placed(j view.Job) view.Job {
+	if rest, ok := strings.CutPrefix(j.Output, "hdfs:///"); ok && c.cluster != "" && c.cluster != c.context.Cluster {
+		j.Output = "hdfs://" + c.cluster + "/" + rest
+	}
+	return j
 }
 
 // summary is the one line people get of a job that has ended.
@@ -91,7 +102,20 @@ func summary(w io.Writer, j view.Job) {
 		fmt.Fprintf(w, "%s %s after %s\n", name, j.State, took)
 		return
 	}
+	if j.Program == jobs.Distcp && j.Parts == 0 {
+		fmt.Fprintf(w, "%s COMPLETED in %s: %s, %s at %s%s\n", name, took, plural(int(j.OutputRecords), "file"), formatSize(j.OutputBytes), j.Output, ofThem(j))
+		return
+	}
 	fmt.Fprintf(w, "%s COMPLETED in %s: %s, %s in %s at %s\n", name, took, plural(int(j.OutputRecords), "record"), formatSize(j.OutputBytes), plural(int(j.Parts), "part"), j.Output)
+}
+
+// ofThem says of a job that copies files how many it found to be there, if any.
+func ofThem(j view.Job) string {
+	own := j.Counters["millrace"]
+	if own["filesSkipped"] == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": %d copied, %d there already", own["filesCopied"], own["filesSkipped"])
 }
 
 // timedOut begins the reason of a job that has had its time (--timeout).
@@ -107,7 +131,7 @@ func verdict(j view.Job) error {
 	case j.State == "CANCELLED":
 		return faultf(exitFailed, "millrace job show "+j.ID, "job %s was cancelled%s", j.ID, because(j.Reason))
 	}
-	return &fault{lines: append([]string{fmt.Sprintf("job %s failed%s", j.ID, because(j.Reason))}, append(failureLines(j.Failure), lastWordsOf(j.Failure)...)...),
+	return &fault{lines: append([]string{fmt.Sprintf("job %s failed%s", j.ID, because(j.Reason))}, append(failureLines(j.Failure, j.Reason), lastWordsOf(j.Failure)...)...),
 		next: "millrace job why " + j.ID, code: exitFailed}
 }
 
@@ -118,8 +142,8 @@ func because(reason string) string {
 	return ": " + clean(reason)
 }
 
-// failureLines says the cause of a failed attempt, as invariants want it: where, how, at which input.
-func failureLines(f *view.Failure) []string {
+// failureLines says the cause of a failed attempt, as invariants want it: where, how, at which input. What was said before is not repeated.
+func failureLines(f *view.Failure, before string) []string {
 	if f == nil {
 		return nil
 	}
@@ -142,7 +166,7 @@ func failureLines(f *view.Failure) []string {
 	if f.Input != "" {
 		line += fmt.Sprintf(", at %s offset %d", f.Input, f.Offset)
 	}
-	if f.Message != "" {
+	if f.Message != "" && !strings.HasSuffix(before, f.Message) {
 		line += ": " + f.Message
 	}
 	return []string{clean(line)}
@@ -172,22 +196,57 @@ func lastWordsOf(f *view.Failure) []string {
 	return []string{"its last words: " + last}
 }
 
+// Where the result of a job lies until it has been printed: below the site's own folder, or else one of these in the input's bucket.
+const (
+	scratchFolder = "stdout/"
+	scratchOfOwn  = "_millrace/"
+	scratchName   = "output-"
+)
+
+// isScratch says whether an output was one to be printed.
+func isScratch(u objectstore.URL) bool {
+	folder, name := path.Split(strings.TrimSuffix(u.Key, "/"))
+	return strings.HasPrefix(name, scratchName) && (strings.HasSuffix("/"+folder, "/"+scratchFolder) || folder == scratchOfOwn)
+}
+
+// mayRead makes sure that the key here reads where a result will lie: what the job may is another matter.
+func (c *call) mayRead(ctx context.Context, output string) error {
+	store, err := c.openStore()
+	if err != nil {
+		return err
+	}
+	u, err := objectstore.ParseURL(output)
+	if err != nil {
+		return err
+	}
+	for _, err := range store.List(ctx, u.Bucket, u.Key, objectstore.ListOptions{Max: 1}) {
+		if errors.Is(err, objectstore.ErrDenied) && objectstore.Advice(err) == "" { // else the key itself will not do
+			return usagef("have the result kept where you may read it: hdfs:///FOLDER/ or s3://BUCKET/PREFIX/ instead of -, then millrace results JOB",
+				"the result could not be printed: the key that is used here may not read %s", u)
+		}
+		if errors.Is(err, objectstore.ErrNoSuchBucket) { // which is for the master to say
+			break
+		}
+		return err
+	}
+	return nil
+}
+
 // scratchOutput is where a job's result lies until it has been printed.
 func (c *call) scratchOutput(ctx context.Context, spec *api.JobSpec) (string, error) {
-	name := "output-" + strings.ToLower(rand.Text())
+	name := scratchName + strings.ToLower(rand.Text())
 	if spec.GetStore() == nil {
 		resp, err := c.conn.api().GetSite(ctx, connect.NewRequest(&api.GetSiteRequest{}))
 		if err != nil {
 			return "", err
 		}
 		if p := resp.Msg.GetSystemPrefix(); p != "" {
-			return under(p, "stdout/"+name) + "/", nil
+			return under(p, scratchFolder+name) + "/", nil
 		}
 	}
 	for _, in := range spec.GetInput() {
-		if _, rest, ok := strings.Cut(in, "://"); ok {
-			bucket, _, _ := strings.Cut(rest, "/")
-			return "s3://" + bucket + "/_millrace/" + name + "/", nil
+		if u, err := objectstore.ParseURL(in); err == nil {
+			return objectstore.URL{Bucket: u.Bucket, Key: scratchOfOwn + name + "/"}.String(), nil
 		}
 	}
 	return "", errors.New("no place to keep the result until it is printed")
@@ -196,7 +255,7 @@ func (c *call) scratchOutput(ctx context.Context, spec *api.JobSpec) (string, er
 // followToStdout waits, prints the result, and removes it from the store. Unlike
 // other jobs it is cancelled at Ctrl-C: nobody could read what it makes.
 func (c *call) followToStdout(ctx context.Context, conn *connection, job *api.Job, spec *api.JobSpec) (err error) {
-	store, err := c.openStore()
+	store, err := c.storeOf(spec.GetOutput(), conn.cluster)
 	if err != nil {
 		return err
 	}
@@ -207,7 +266,8 @@ func (c *call) followToStdout(ctx context.Context, conn *connection, job *api.Jo
 		if parseErr != nil {
 			return
 		}
-		f := &files.Files{Store: c.files().Store}
+		f := c.files()
+		f.SkipTrash = true
 		var missing *files.NotFoundError
 		if _, removeErr := f.Remove(clean, place, true); removeErr != nil && !errors.As(removeErr, &missing) && err == nil {
 			err = fmt.Errorf("remove the kept result: %w", removeErr)

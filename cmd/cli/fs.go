@@ -18,27 +18,39 @@ func (a *app) fsCommand() *cli.Command {
 	recursive := func() []cli.Flag {
 		return []cli.Flag{&cli.BoolFlag{Name: "recursive", Aliases: []string{"r"}, Usage: "folders, with all below them"}}
 	}
-	return group("fs", "files: s3://bucket/key and local paths", "millrace fs mb s3://input\nmillrace fs put book.txt s3://input/", nil,
+	replication := func() cli.Flag {
+		return &cli.IntFlag{Name: "replication", Usage: "on how many core nodes, `N`, each block of a new file in hdfs:// shall lie; default 3"}
+	}
+	blockSize := func() cli.Flag {
+		return &cli.StringFlag{Name: "block-size", Usage: "`SIZE` of the blocks of a new file in hdfs://, a multiple of 64KiB; default 128MiB"}
+	}
+	copying := func() []cli.Flag { return append(recursive(), replication(), blockSize()) }
+	return group("fs", "files: s3://bucket/key, hdfs:///path and local paths", "millrace fs mb s3://input\nmillrace fs put book.txt s3://input/\nmillrace fs put book.txt hdfs:///books/", nil,
 		a.leaf(spec{name: "ls", aliases: []string{"list"}, usage: "what a folder holds; without URL: the buckets", args: "[URL…]", max: -1, example: "millrace fs ls s3://input/\nmillrace fs ls -R s3://input/",
 			flags: []cli.Flag{&cli.BoolFlag{Name: "recursive", Aliases: []string{"R", "r"}, Usage: "all files below"}}, do: fsList}),
 		a.leaf(spec{name: "cat", usage: "files, one after the other, on standard output", args: "URL…", min: 1, max: -1, example: "millrace fs cat 's3://output/words/part-r-*' | sort -k2nr | head", do: fsCat}),
 		a.leaf(spec{name: "put", usage: "local files to storage; - is standard input", args: "FILE… URL", min: 2, max: -1,
-			example: "millrace fs put book.txt s3://input/\nmillrace fs put -r books s3://input/books/     the folder's content goes right below the URL\nzcat log.gz | millrace fs put - s3://input/log.txt", flags: recursive(), do: fsPut}),
+			example: "millrace fs put book.txt s3://input/\nmillrace fs put -r books s3://input/books/     the folder's content goes right below the URL\nzcat log.gz | millrace fs put - s3://input/log.txt", flags: copying(), do: fsPut}),
 		a.leaf(spec{name: "get", usage: "files from storage; - is standard output", args: "URL… DIR", min: 1, max: -1,
 			example: "millrace fs get s3://input/book.txt .\nmillrace fs get -r s3://input/books/ books", flags: recursive(), do: fsGet}),
-		a.leaf(spec{name: "cp", usage: "copy, from anywhere to anywhere", args: "FROM… TO", min: 2, max: -1, example: "millrace fs cp -r s3://input/books/ s3://backup/books/", flags: recursive(), do: fsCopy}),
-		a.leaf(spec{name: "mv", usage: "copy, then remove what was copied", args: "FROM… TO", min: 2, max: -1, example: "millrace fs mv s3://input/a.txt s3://input/b.txt", flags: recursive(), do: fsMove}),
-		a.leaf(spec{name: "rm", aliases: []string{"remove"}, usage: "delete files", args: "URL…", min: 1, max: -1, example: "millrace fs rm s3://input/a.txt\nmillrace fs rm -r s3://output/words/", flags: recursive(), do: fsRemove}),
+		a.leaf(spec{name: "cp", usage: "copy, from anywhere to anywhere", args: "FROM… TO", min: 2, max: -1, example: "millrace fs cp -r s3://input/books/ s3://backup/books/\nmillrace fs cp -r s3://input/books/ hdfs:///books/\nmillrace fs cp -r --distributed s3://input/books/ hdfs:///books/     the nodes copy, as the job distcp", flags: append(copying(), clusterCopyFlags()...), do: fsCopy}),
+		a.leaf(spec{name: "mv", usage: "move: within hdfs:// in one step, else copy, then remove what was copied", args: "FROM… TO", min: 2, max: -1, example: "millrace fs mv s3://input/a.txt s3://input/b.txt\nmillrace fs mv hdfs:///new hdfs:///old", flags: recursive(), do: fsMove}),
+		a.leaf(spec{name: "rm", aliases: []string{"remove"}, usage: "delete files; those in hdfs:// go to its trash for a day", args: "URL…", min: 1, max: -1, example: "millrace fs rm s3://input/a.txt\nmillrace fs rm -r s3://output/words/\nmillrace fs rm -r --skip-trash hdfs:///tmp/words",
+			flags: append(recursive(), &cli.BoolFlag{Name: "skip-trash", Usage: "delete for good what is in hdfs://"}), do: fsRemove}),
+		a.leaf(spec{name: "mkdir", usage: "make folders, and those above them", args: "hdfs:///PATH…", min: 1, max: -1, example: "millrace fs mkdir hdfs:///logs/today", do: fsMakeFolder}),
+		a.leaf(spec{name: "setrep", usage: "on how many core nodes the blocks of files in hdfs:// shall lie", args: "N URL…", min: 2, max: -1, example: "millrace fs setrep 2 hdfs:///logs/today.txt\nmillrace fs setrep -r 2 hdfs:///logs", flags: recursive(), do: fsSetReplication}),
+		a.leaf(spec{name: "fsck", usage: "whether all blocks of a block store are there and have their replicas", args: "[hdfs:///PATH]", max: 1, example: "millrace fs fsck\nmillrace fs fsck hdfs:///logs --json", do: fsCheck}),
 		a.leaf(spec{name: "mb", usage: "make a bucket", args: "s3://BUCKET…", min: 1, max: -1, example: "millrace fs mb s3://input", do: fsMakeBucket}),
 		a.leaf(spec{name: "rb", usage: "remove an empty bucket", args: "s3://BUCKET…", min: 1, max: -1, example: "millrace fs rm -r s3://input/ && millrace fs rb s3://input", do: fsRemoveBucket}),
-		a.leaf(spec{name: "stat", usage: "one file's size and age", args: "URL…", min: 1, max: -1, example: "millrace fs stat s3://input/book.txt --json", do: fsStat}),
+		a.leaf(spec{name: "stat", usage: "one file's size and age; of a file in hdfs:// also its blocks, and where they lie", args: "URL…", min: 1, max: -1, example: "millrace fs stat s3://input/book.txt --json\nmillrace fs stat hdfs:///books/book.txt", do: fsStat}),
 		a.leaf(spec{name: "du", usage: "how much lies there", args: "URL…", min: 1, max: -1, example: "millrace fs du s3://input/", do: fsUsage}),
 	)
 }
 
 func (c *call) files() *files.Files {
 	var store objectstore.Store
-	return &files.Files{Store: func() (objectstore.Store, error) {
+	blockSize, _ := c.blockSize() // those that take it have asked before
+	return &files.Files{Cluster: c.blockStore, Replication: c.Int("replication"), BlockSize: blockSize, SkipTrash: c.Bool("skip-trash"), Store: func() (objectstore.Store, error) {
 		if store != nil {
 			return store, nil
 		}
@@ -46,42 +58,6 @@ func (c *call) files() *files.Files {
 		store = s
 		return s, err
 	}}
-}
-
-// fsFault says what an error of the files means on a command line.
-func fsFault(err error) error {
-	var bucket *files.MissingBucketError
-	var missing *files.NotFoundError
-	var folder *files.FolderError
-	var itself *files.OntoItselfError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &bucket):
-		return faultf(exitNotFound, "millrace fs mb s3://"+bucket.Bucket, "%s", bucket)
-	case errors.As(err, &missing):
-		return faultf(exitNotFound, "millrace fs ls "+parentOf(missing.Place), "%s", missing)
-	case errors.As(err, &folder):
-		return usagef("repeat with -r", "%s", folder)
-	case errors.As(err, &itself):
-		return usagef("name another place to copy to", "%s", itself)
-	case errors.Is(err, files.ErrNoHDFS):
-		return usagef("use an s3:// URL: millrace fs ls", "%s", err)
-	}
-	return err
-}
-
-func parentOf(place string) string {
-	if scheme, rest, ok := strings.Cut(place, "://"); ok {
-		if i := strings.LastIndex(strings.TrimRight(rest, "/"), "/"); i > 0 {
-			return scheme + "://" + rest[:i+1]
-		}
-		return scheme + "://"
-	}
-	if i := strings.LastIndex(strings.TrimRight(place, "/"), "/"); i > 0 {
-		return place[:i+1]
-	}
-	return "."
 }
 
 // places reads the arguments and resolves globs.
@@ -110,10 +86,7 @@ func (c *call) place(s string) (files.Place, error) {
 	if errors.As(err, &scheme) {
 		return p, usagef(scheme.Meant+"  (was that meant? a local file of that name is ./"+s+")", "%s", err)
 	}
-	if errors.Is(err, files.ErrNoHDFS) {
-		return p, fsFault(err)
-	}
-	return p, usagef("write s3://BUCKET/KEY or a local path", "%s", err)
+	return p, usagef("write s3://BUCKET/KEY, hdfs:///PATH or a local path", "%s", err)
 }
 
 func entryView(e files.Entry) view.Entry {
@@ -159,12 +132,19 @@ func fsList(c *call) error {
 	return quiet(t.flush())
 }
 
-func fsCat(c *call) error {
+func fsCat(c *call) error { return c.cat(c.args) }
+
+// cat writes files to standard output.
+func (c *call) cat(urls []string) error {
 	if c.json {
-		return usagef("leave --json away, or: millrace fs stat URL --json", "fs cat prints the files themselves, not JSON")
+		what := strings.TrimPrefix(c.inv.name(), "millrace ")
+		if c.inv.command().Name != "cat" {
+			what += " … -"
+		}
+		return usagef("leave --json away, or: millrace fs stat URL --json", "%s prints the files themselves, not JSON", what)
 	}
 	f := c.files()
-	places, err := c.places(f, c.args)
+	places, err := c.places(f, urls)
 	if err != nil {
 		return err
 	}
@@ -179,6 +159,10 @@ func fsCat(c *call) error {
 func catOne(ctx context.Context, f *files.Files, p files.Place, w io.Writer) error {
 	r, err := f.Open(ctx, p)
 	if err != nil {
+		var folder *files.FolderError
+		if errors.As(err, &folder) {
+			return usagef("millrace fs ls "+p.String(), "%s", folder)
+		}
 		var missing *files.NotFoundError
 		if errors.As(err, &missing) {
 			if e, statErr := f.Stat(ctx, p); statErr == nil && e.Dir {
@@ -199,92 +183,47 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// lookedAt is how many names of a command are looked for before anything is done: what a glob has found is there.
+const lookedAt = 100
+
 func fsRemove(c *call) error {
 	f := c.files()
 	places, err := c.places(f, c.args)
 	if err != nil {
 		return err
 	}
-	total := 0
-	for _, p := range places {
+	for _, p := range places { // all of them first: a mistyped name shall not leave the others removed
 		if p.Buckets() {
 			return usagef("name a bucket: millrace fs rm -r s3://BUCKET/", "s3:// alone means every bucket: refused")
 		}
-		n, err := f.Remove(c.Context.Context, p, c.Bool("recursive"))
+		if len(places) > 1 && len(places) <= lookedAt {
+			if _, err := f.Stat(c.Context.Context, p); err != nil {
+				return fsFault(err)
+			}
+		}
+	}
+	total := 0
+	trashed := []string{}
+	for _, p := range places {
+		n, trash, err := f.Discard(c.Context.Context, p, c.Bool("recursive"))
 		if err != nil {
 			return fsFault(err)
 		}
 		total += n
-	}
-	return c.print(map[string]int{"removed": total}, func(io.Writer) { fmt.Fprintf(c.env.Stderr, "removed %s\n", plural(total, "file")) })
-}
-
-// buckets reads arguments that must each name a bucket and nothing below it.
-func (c *call) buckets() ([]string, error) {
-	var out []string
-	for _, s := range c.args {
-		if !strings.Contains(s, "://") {
-			s = "s3://" + s
-		}
-		p, err := c.place(s)
-		if err != nil {
-			return nil, err
-		}
-		if p.Bucket == "" || p.Path != "" {
-			return nil, usagef("write s3://BUCKET", "%s is not a bucket", s)
-		}
-		out = append(out, p.Bucket)
-	}
-	return out, nil
-}
-
-func fsMakeBucket(c *call) error {
-	names, err := c.buckets()
-	if err != nil {
-		return err
-	}
-	s, err := c.openStore()
-	if err != nil {
-		return err
-	}
-	made := []string{}
-	for _, b := range names {
-		err := s.MakeBucket(c.Context.Context, b)
-		if errors.Is(err, objectstore.ErrExists) && !c.json {
-			fmt.Fprintf(c.env.Stderr, "s3://%s is there already\n", b)
-		}
-		if err != nil && !errors.Is(err, objectstore.ErrExists) {
-			return err
-		}
-		made = append(made, "s3://"+b)
-	}
-	return c.print(map[string][]string{"buckets": made}, func(io.Writer) {})
-}
-
-func fsRemoveBucket(c *call) error {
-	names, err := c.buckets()
-	if err != nil {
-		return err
-	}
-	s, err := c.openStore()
-	if err != nil {
-		return err
-	}
-	for _, b := range names {
-		for range s.List(c.Context.Context, b, "", objectstore.ListOptions{Max: 1}) {
-			if ok, err := s.BucketExists(c.Context.Context, b); err == nil && ok {
-				return faultf(exitFailed, "millrace fs rm -r s3://"+b+"/", "the bucket s3://%s is not empty", b)
-			}
-		}
-		err := s.RemoveBucket(c.Context.Context, b)
-		if errors.Is(err, objectstore.ErrNoSuchBucket) {
-			return faultf(exitNotFound, "millrace fs ls", "there is no bucket s3://%s", b)
-		}
-		if err != nil {
-			return err
+		if trash != "" {
+			trashed = append(trashed, trash)
 		}
 	}
-	return c.print(map[string]int{"removed": len(names)}, func(io.Writer) {})
+	doc := map[string]any{"removed": total}
+	if len(trashed) > 0 {
+		doc["trash"] = trashed
+	}
+	return c.print(doc, func(io.Writer) {
+		fmt.Fprintf(c.env.Stderr, "removed %s\n", plural(total, "file"))
+		for _, at := range trashed {
+			fmt.Fprintf(c.env.Stderr, "in the trash for a day: %s\n", at)
+		}
+	})
 }
 
 func fsStat(c *call) error {
@@ -301,6 +240,11 @@ func fsStat(c *call) error {
 		}
 		v := entryView(e)
 		v.ETag = e.ETag
+		if p.HDFS() && !e.Dir {
+			if err := c.addBlocks(f, p, &v); err != nil {
+				return fsFault(err)
+			}
+		}
 		views = append(views, v)
 	}
 	return c.print(single(views), func(w io.Writer) {
@@ -310,7 +254,16 @@ func fsStat(c *call) error {
 			t.row("size", fmt.Sprint(v.Size))
 			t.row("modified", formatTime(v.ModifiedAt))
 			t.row("directory", fmt.Sprint(v.Directory))
-			t.row("etag", v.ETag)
+			if v.ETag != "" {
+				t.row("etag", v.ETag)
+			}
+			if v.Blocks == nil {
+				continue
+			}
+			t.row("replication", fmt.Sprint(v.Replication))
+			for _, b := range *v.Blocks {
+				t.row("block", b.ID, formatSize(b.Size), strings.Join(b.Replicas, " "))
+			}
 		}
 		t.flush()
 	})

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,13 +13,16 @@ import (
 )
 
 func fsPut(c *call) error {
+	if err := c.newFiles(); err != nil {
+		return err
+	}
 	from, to := c.args[:len(c.args)-1], c.args[len(c.args)-1]
 	target, err := c.place(to)
 	if err != nil {
 		return err
 	}
 	if !target.Remote() {
-		return usagef(fmt.Sprintf("millrace fs cp … %s for copies on this machine", to), "%s is not in object storage: fs put FILE… s3://BUCKET/…", to)
+		return usagef(fmt.Sprintf("millrace fs cp … %s for copies on this machine", to), "%s is on this machine: fs put FILE… s3://BUCKET/… or hdfs:///…", to)
 	}
 	if slices.Contains(from, "-") {
 		if len(from) > 1 {
@@ -35,10 +39,11 @@ func (c *call) putStdin(to files.Place) error {
 		return usagef("millrace fs put - "+under(to.String(), "NAME"), "standard input has no name, and %s is a folder", to)
 	}
 	var n atomic.Int64
+	started := time.Now()
 	if err := f.Write(c.Context.Context, to, &countingReader{c.env.Stdin, &n}, -1); err != nil {
 		return fsFault(err)
 	}
-	return c.transferred(1, n.Load(), time.Time{}, to)
+	return c.transferred(1, n.Load(), time.Since(started), to)
 }
 
 type countingReader struct {
@@ -61,12 +66,11 @@ func fsGet(c *call) error {
 		if p, err := c.place(s); err != nil {
 			return err
 		} else if !p.Remote() {
-			return usagef("millrace fs get s3://BUCKET/KEY "+to, "%s is not in object storage: fs get s3://… DIR", s)
+			return usagef("millrace fs get s3://BUCKET/KEY "+to, "%s is on this machine: fs get s3://… DIR, or hdfs:///… DIR", s)
 		}
 	}
 	if to == "-" {
-		c.args = from
-		return fsCat(c)
+		return c.cat(from)
 	}
 	target, err := c.place(to)
 	if err != nil {
@@ -82,6 +86,9 @@ func fsCopy(c *call) error { return c.copyOrMove(false) }
 func fsMove(c *call) error { return c.copyOrMove(true) }
 
 func (c *call) copyOrMove(move bool) error {
+	if err := c.newFiles(); err != nil {
+		return err
+	}
 	from, to := c.args[:len(c.args)-1], c.args[len(c.args)-1]
 	switch {
 	case slices.Contains(c.args, "-") && (move || len(from) > 1):
@@ -93,8 +100,7 @@ func (c *call) copyOrMove(move bool) error {
 		}
 		return c.putStdin(target)
 	case to == "-":
-		c.args = from
-		return fsCat(c)
+		return c.cat(from)
 	}
 	target, err := c.place(to)
 	if err != nil {
@@ -113,7 +119,10 @@ func (c *call) transfer(from []string, to files.Place, move bool) error {
 	if to.Buckets() {
 		return usagef("write s3://BUCKET/…", "s3:// alone names no bucket to copy to")
 	}
-	if to.Remote() { // before anything is read: the usual mistake
+	if move && to.HDFS() && !slices.ContainsFunc(places, func(p files.Place) bool { return p.Bucket != to.Bucket }) {
+		return c.rename(f, places, to)
+	}
+	if to.Remote() && !to.HDFS() { // before anything is read: the usual mistake
 		s, err := f.Store()
 		if err != nil {
 			return err
@@ -132,6 +141,11 @@ func (c *call) transfer(from []string, to files.Place, move bool) error {
 	for _, t := range tasks {
 		total += t.Size
 	}
+	if !move {
+		if done, err := c.copyOnCluster(places, to, tasks, total); done || err != nil {
+			return err
+		}
+	}
 	started := time.Now()
 	var done atomic.Int64
 	stop := c.showBytes("copying", total, &done)
@@ -141,22 +155,74 @@ func (c *call) transfer(from []string, to files.Place, move bool) error {
 		return fsFault(err)
 	}
 	if move {
-		for _, t := range tasks {
-			if _, err := f.Remove(c.Context.Context, t.From, false); err != nil {
-				return fsFault(err)
-			}
+		if err := c.removeMoved(f, places, tasks); err != nil {
+			return fsFault(err)
 		}
 	}
-	return c.transferred(len(tasks), done.Load(), started, to)
+	return c.transferred(filesOf(tasks), done.Load(), time.Since(started), to)
 }
 
-func (c *call) transferred(n int, bytes int64, started time.Time, to files.Place) error {
-	took := time.Duration(0)
-	if !started.IsZero() {
-		took = time.Since(started)
+// filesOf counts the files among tasks.
+func filesOf(tasks []files.Task) (n int) {
+	for _, t := range tasks {
+		if !t.Folder {
+			n++
+		}
 	}
+	return n
+}
+
+// removeMoved removes the files that were copied, and the folders that have nothing in them then.
+func (c *call) removeMoved(f *files.Files, from []files.Place, tasks []files.Task) error {
+	for _, t := range tasks {
+		if t.Folder {
+			continue
+		}
+		if _, err := f.Remove(c.Context.Context, t.From, false); err != nil {
+			return err
+		}
+	}
+	for _, p := range from {
+		var missing *files.NotFoundError
+		e, err := f.Stat(c.Context.Context, p)
+		if err == nil && e.Dir {
+			err = f.RemoveEmpty(c.Context.Context, p)
+		}
+		if err != nil && !errors.As(err, &missing) {
+			return err
+		}
+	}
+	return nil
+}
+
+// rename moves within a block store, where nothing is copied.
+func (c *call) rename(f *files.Files, from []files.Place, to files.Place) error {
+	if len(from) > 1 {
+		if e, err := f.Stat(c.Context.Context, to); err != nil || !e.Dir {
+			return usagef("millrace fs mkdir "+to.String(), "%d files are to be moved, and %s is no folder", len(from), to)
+		}
+	}
+	moved := []string{}
+	for _, p := range from {
+		at, err := f.Rename(c.Context.Context, p, to)
+		if err != nil {
+			return fsFault(err)
+		}
+		moved = append(moved, at.String())
+	}
+	return c.print(map[string][]string{"moved": moved}, func(io.Writer) {
+		for i, at := range moved {
+			fmt.Fprintf(c.env.Stderr, "%s is %s now\n", from[i], at)
+		}
+	})
+}
+
+// transferred says what was copied, and what people should know of that.
+func (c *call) transferred(n int, bytes int64, took time.Duration, to files.Place) error {
+	notes := c.fewNodes(to, c.Int("replication"))
 	doc := map[string]any{"files": n, "bytes": bytes, "to": to.String(), "tookMs": took.Milliseconds()}
-	return c.print(doc, func(io.Writer) {
+	return c.print(withNotes(doc, notes), func(io.Writer) {
 		fmt.Fprintf(c.env.Stderr, "%s, %s to %s\n", plural(n, "file"), formatSize(bytes), to)
+		c.sayAll(notes)
 	})
 }

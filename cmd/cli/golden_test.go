@@ -18,7 +18,8 @@ var update = flag.Bool("update", false, "write the golden files")
 // The documents that other programs parse: a change here is a change of the contract.
 func TestJSONDocuments(t *testing.T) {
 	node := &api.Node{Id: "i-00000000000000001", Name: "core-1", Cluster: "j-ABCDEFGHIJKLM", Group: "ig-1", Role: "CORE", State: "RUNNING", Address: "https://127.0.0.1:7410", Slots: 2, Running: 1,
-		MemoryBytes: 3, DiskBytes: 5, DiskFreeBytes: 4, Version: "1", Pid: 77, JoinedAt: at("2026-01-02T03:04:05Z"), LastSeenAt: at("2026-01-02T03:04:06.5Z")}
+		MemoryBytes: 3, DiskBytes: 5, DiskFreeBytes: 4, Version: "1", Pid: 77, JoinedAt: at("2026-01-02T03:04:05Z"), LastSeenAt: at("2026-01-02T03:04:06.5Z"),
+		Disks: []*api.NodeDisk{{Dir: "/d0", CapacityBytes: 5 << 30, FreeBytes: 3 << 30, ReserveBytes: 1 << 30}, {Dir: "/d1", Failed: true, Reason: "input/output error"}}}
 	s := newSession(t).serve(&fakeMaster{jobs: []*api.Job{failed()}, nodes: []*api.Node{node}})
 	done := newSession(t).serve(&fakeMaster{jobs: []*api.Job{completed()}})
 	for _, test := range []struct {

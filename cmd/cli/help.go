@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
+
+	"millrace/pkg/protocol"
 )
 
 const banner = `millrace runs MapReduce jobs over S3-compatible storage, on your own machines.
@@ -133,9 +135,10 @@ func commit() string {
 func (a *app) versionCommand() *cli.Command {
 	return a.leaf(spec{name: "version", usage: "version, commit and Go version", example: "millrace version --json",
 		do: func(c *call) error {
-			v := map[string]string{"version": Version, "commit": commit(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			own := protocol.Own("")
+			v := map[string]any{"version": Version, "protocol": own.Speaks, "oldestProtocol": own.Oldest, "commit": commit(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 			return c.print(v, func(w io.Writer) {
-				fmt.Fprintf(w, "millrace %s\ncommit %s\n%s %s\n", v["version"], v["commit"], v["go"], v["platform"])
+				fmt.Fprintf(w, "millrace %s\ncommit %s\n%s %s\nprotocol %d, serves from %d on\n", v["version"], v["commit"], v["go"], v["platform"], own.Speaks, own.Oldest)
 			})
 		}})
 }

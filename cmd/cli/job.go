@@ -25,7 +25,7 @@ func (a *app) jobCommand() *cli.Command {
 	return group("job", "jobs: submit, follow, understand", "millrace job submit wordcount --input s3://input/ --output s3://output/words/ --wait\nmillrace job show last", nil,
 		a.submitCommand(),
 		a.leaf(spec{name: "list", aliases: []string{"ls"}, usage: "jobs, newest first", example: "millrace job list --state RUNNING", do: jobList,
-			flags: []cli.Flag{&cli.StringSliceFlag{Name: "state", Usage: "only those in `STATE` (repeatable)"}}}),
+			flags: []cli.Flag{&cli.StringSliceFlag{Name: "state", Usage: "only those in `STATE` (repeatable)"}, &cli.IntFlag{Name: "limit", Usage: "only the newest `N`; default: all"}}}),
 		one("show", "one job, by id, unique prefix, name, or last", "millrace job show last", nil, jobShow, "describe"),
 		one("wait", "follow a job until it has ended", "millrace job wait last", []cli.Flag{&cli.DurationFlag{Name: "timeout", Usage: "stop waiting after this `TIME` (the job goes on)"}}, jobWait),
 		one("tasks", "its tasks and their attempts", "millrace job tasks last --failed", []cli.Flag{
@@ -64,16 +64,19 @@ func jobList(c *call) error {
 			wanted = append(wanted, one)
 		}
 	}
+	if c.IsSet("limit") && c.Int("limit") < 1 {
+		return usagef("millrace job list --limit 20", "--limit %d: at least 1", c.Int("limit"))
+	}
 	conn, err := c.connect()
 	if err != nil {
 		return err
 	}
-	resp, err := conn.api().ListJobs(c.Context.Context, connect.NewRequest(&api.ListJobsRequest{Cluster: conn.cluster, States: wanted}))
+	found, err := c.listJobs(conn, wanted)
 	if err != nil {
 		return err
 	}
 	views := []view.Job{}
-	for _, j := range resp.Msg.GetJobs() {
+	for _, j := range found {
 		views = append(views, view.OfJob(j))
 	}
 	return c.print(views, func(w io.Writer) {
@@ -87,6 +90,36 @@ func jobList(c *call) error {
 		}
 		t.flush()
 	})
+}
+
+// listPage is how many jobs are asked for at once.
+const listPage = 500
+
+// listJobs asks for all jobs, or the newest --limit of them, a page at a time.
+func (c *call) listJobs(conn *connection, states []string) (jobs []*api.Job, err error) {
+	req := &api.ListJobsRequest{Cluster: conn.cluster, States: states}
+	brief := ""
+	for limit := c.Int("limit"); ; {
+		req.Limit = listPage
+		if limit > 0 {
+			req.Limit = int32(min(listPage, limit-len(jobs)))
+		}
+		resp, err := conn.api().ListJobs(c.Context.Context, connect.NewRequest(req))
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, resp.Msg.GetJobs()...)
+		if b := resp.Msg.GetBrief(); b != "" {
+			brief = b
+		}
+		if req.Before = resp.Msg.GetMore(); req.Before == 0 || limit > 0 && len(jobs) >= limit {
+			break
+		}
+	}
+	if brief != "" {
+		fmt.Fprintf(c.env.Stderr, "jobs that have moved to the history are listed by name, state and times alone: %s\n", clean(brief))
+	}
+	return jobs, nil
 }
 
 func doneOf(t view.Tasks) string { return fmt.Sprintf("%d/%d", t.Completed, t.Total) }
@@ -126,7 +159,14 @@ func showJob(w io.Writer, j view.Job) {
 		name string
 		t    view.Tasks
 	}{{"maps", j.Maps}, {"reduces", j.Reduces}} {
+		if ended(j.State) { // nothing waits any more
+			t.row(k.name, fmt.Sprintf("%d: %d done, %d not", k.t.Total, k.t.Completed, k.t.Total-k.t.Completed))
+			continue
+		}
 		t.row(k.name, fmt.Sprintf("%d: %d queued, %d running, %d done", k.t.Total, k.t.Pending, k.t.Running, k.t.Completed))
+	}
+	if local, other := j.Counters["millrace"]["localMaps"], j.Counters["millrace"]["otherMaps"]; local+other > 0 {
+		t.row("local maps", fmt.Sprintf("%d of %d", local, local+other))
 	}
 	if a := j.Attempts; a != (view.Attempts{}) {
 		t.row("attempts", fmt.Sprintf("%d failed, %d killed, %d lost, %d speculative", a.Failed, a.Killed, a.Lost, a.Speculative))
@@ -152,7 +192,7 @@ func showJob(w io.Writer, j view.Job) {
 	for _, n := range j.Notes {
 		t.row("note", clean(n))
 	}
-	for _, l := range failureLines(j.Failure) {
+	for _, l := range failureLines(j.Failure, "") {
 		t.row("failure", l)
 	}
 	t.flush()
@@ -200,7 +240,7 @@ func jobWait(c *call) error {
 	if err != nil {
 		return c.interrupted(ctx, last.ID, err)
 	}
-	if err := c.print(last, func(w io.Writer) { summary(w, last) }); err != nil {
+	if err := c.print(last, func(w io.Writer) { summary(w, conn.placed(last)) }); err != nil {
 		return err
 	}
 	return verdict(last)

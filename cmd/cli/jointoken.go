@@ -16,9 +16,9 @@ import (
 
 func (a *app) joinTokenCommand() *cli.Command {
 	return group("join-token", "tokens with which further nodes join", "millrace join-token create --role task", nil,
-		a.leaf(spec{name: "create", usage: "make a token; printed once, on standard output", example: "millrace join-token create --role task --ttl 1h --uses 3",
+		a.leaf(spec{name: "create", usage: "make a token; printed once, on standard output", example: "millrace join-token create --role task --ttl 1h --uses 3\nmillrace join-token create --role core --cluster nightly > token\nmillrace join-token create --role pool",
 			flags: []cli.Flag{
-				&cli.StringFlag{Name: "role", Usage: "`ROLE` of the nodes: core, task or master", Value: "task"},
+				&cli.StringFlag{Name: "role", Usage: "`ROLE` of the nodes: core, task, master, or pool: free until a cluster takes them", Value: "task"},
 				&cli.DurationFlag{Name: "ttl", Usage: "how long it is good for", Value: 24 * time.Hour},
 				&cli.IntFlag{Name: "uses", Usage: "how many nodes may use it; 0: any number"},
 			}, do: tokenCreate}),
@@ -30,10 +30,12 @@ func (a *app) joinTokenCommand() *cli.Command {
 func tokenCreate(c *call) error {
 	role := strings.ToLower(c.String("role"))
 	switch {
-	case !slices.Contains([]string{"core", "task", "master"}, role):
-		return usagef("millrace join-token create --role task", "--role %s is not one of core, task, master", c.String("role"))
+	case !slices.Contains([]string{"core", "task", "master", "pool"}, role):
+		return usagef("millrace join-token create --role task", "--role %s is not one of core, task, master, pool", c.String("role"))
 	case c.Duration("ttl") < time.Second:
 		return usagef("millrace join-token create --ttl 24h", "--ttl %s is less than a second", c.Duration("ttl"))
+	case (role == "master" || role == "pool") && c.IsSet("cluster"):
+		return usagef("millrace join-token create --role "+role, "--cluster %s does not go with --role %s: those nodes are of the site, not of a cluster", c.String("cluster"), role)
 	case c.Int("uses") < 0:
 		return usagef("millrace join-token create --uses 3", "--uses %d is negative", c.Int("uses"))
 	}
@@ -52,6 +54,7 @@ func tokenCreate(c *call) error {
 		if len(servers) == 0 {
 			servers = conn.context.Servers
 		}
+		c.sayRole(strings.TrimSpace("a task node of cluster " + v.Cluster))
 		what := "worker"
 		if role == "master" {
 			what = "master run"
@@ -59,6 +62,13 @@ func tokenCreate(c *call) error {
 		fmt.Fprintf(c.env.Stderr, "on the new machine: millrace "+what+" --dir DIR --join %s --token @FILE   (FILE holds the token; - reads it from standard input)\n", servers[0])
 	}
 	return c.print(v, func(w io.Writer) { fmt.Fprintln(w, v.Token) })
+}
+
+// sayRole says what a token is for, to who left it to the default.
+func (c *call) sayRole(what string) {
+	if !c.IsSet("role") {
+		fmt.Fprintf(c.env.Stderr, "it makes %s; --role says otherwise\n", what)
+	}
 }
 
 func tokenList(c *call) error {

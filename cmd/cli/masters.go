@@ -63,7 +63,11 @@ func masterRemove(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.masterChanged(resp.Msg, "is out of the set")
+	what := "is out of the set: millrace master add takes it back"
+	if resp.Msg.GetState() == "TERMINATED" {
+		what = "was lost: it is out of the set and of the site for good"
+	}
+	return c.masterChanged(resp.Msg, what)
 }
 
 func (c *call) masterChanged(n *api.Node, what string) error {
@@ -127,34 +131,6 @@ func unwritable(path string, err error) error {
 		err = l.Err
 	}
 	return usagef("name a file that can be written", "%s: %s", path, err)
-}
-
-func masterRestore(c *call) error {
-	dir, err := c.roleDir()
-	if err != nil {
-		return err
-	}
-	in := c.env.Stdin
-	if c.args[0] != "-" {
-		f, err := os.Open(c.args[0])
-		if err != nil {
-			return usagef("millrace master restore FILE --dir DIR", "%s", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	r, err := master.Restore(dir, c.String("name"), Version, in)
-	switch {
-	case errors.Is(err, master.ErrBackup):
-		return usagef("name a file that millrace master backup wrote, whole", "%s: %s", c.args[0], err)
-	case errors.Is(err, master.ErrNotEmpty):
-		return usagef("name another folder: millrace master restore FILE --dir DIR", "%s", err)
-	case err != nil:
-		return c.roleFault(c.inv.name(), dir, err)
-	}
-	return c.print(map[string]any{"node": r.Node, "site": r.Site, "jobs": r.Jobs, "createdAt": r.CreatedAt, "dir": dir}, func(w io.Writer) {
-		fmt.Fprintf(w, "master %s of %s, with %s, as of %s\nnext: millrace master run --dir %s\n", r.Node, r.Site, plural(r.Jobs, "job"), r.CreatedAt, dir)
-	})
 }
 
 func masterRecover(c *call) error {

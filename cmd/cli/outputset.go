@@ -52,6 +52,9 @@ func listParts(ctx context.Context, store objectstore.Store, job, output string,
 	}
 	r, err := store.Get(ctx, u.Bucket, prefix+"_SUCCESS", 0, -1, "")
 	if errors.Is(err, objectstore.ErrNotExist) || errors.Is(err, objectstore.ErrNoSuchBucket) {
+		if isScratch(u) {
+			return "", nil, faultf(exitFailed, "run it again with a place to keep it: s3://BUCKET/PREFIX/ or hdfs:///FOLDER/ instead of -", "the result of job %s went to standard output, and was not kept", job)
+		}
 		return "", nil, faultf(exitFailed, "run the job again", "%s has no _SUCCESS any more: the result was removed", output)
 	}
 	if err != nil {
@@ -102,7 +105,7 @@ func onePart(ctx context.Context, store objectstore.Store, bucket string, p succ
 	}
 	body, err := store.Get(ctx, bucket, p.Key, 0, -1, p.ETag)
 	if errors.Is(err, objectstore.ErrPrecondition) || errors.Is(err, objectstore.ErrNotExist) {
-		return faultf(exitFailed, "run the job again", "s3://%s/%s is not what _SUCCESS names any more", bucket, p.Key)
+		return faultf(exitFailed, "run the job again", "%s is not what _SUCCESS names any more", objectstore.URL{Bucket: bucket, Key: p.Key})
 	}
 	if err != nil {
 		return err
@@ -110,7 +113,7 @@ func onePart(ctx context.Context, store objectstore.Store, bucket string, p succ
 	defer body.Close()
 	r, err := decode(p.Key, body)
 	if err != nil {
-		return fmt.Errorf("read s3://%s/%s: %w", bucket, p.Key, err)
+		return fmt.Errorf("read %s: %w", objectstore.URL{Bucket: bucket, Key: p.Key}, err)
 	}
 	defer r.Close()
 	return f(p, r)

@@ -36,7 +36,7 @@ func (c *call) runOwnBinary(ctx context.Context, spec *api.JobSpec, ship *shippe
 	cmd := exec.CommandContext(ctx, binary, ownArgs(spec, ship, c.json)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
-	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
+	inherited := os.Environ()
 	for _, k := range slices.Sorted(maps.Keys(program.GetEnv())) {
 		cmd.Env = append(cmd.Env, k+"="+program.GetEnv()[k])
 	}
@@ -46,15 +46,17 @@ func (c *call) runOwnBinary(ctx context.Context, spec *api.JobSpec, ship *shippe
 			return err
 		}
 		if source.Kind != s3source.None {
-			vars, err := c.storageEnv(source.S3)
+			vars, err := storageEnv(source.S3, func() (string, error) { return temp, nil })
 			if err != nil {
 				return err
 			}
+			inherited = slices.DeleteFunc(inherited, isStorageVariable) // one source, never mixed
 			for _, v := range vars {
 				cmd.Env = append(cmd.Env, v[0]+"="+v[1])
 			}
 		}
 	}
+	cmd.Env = slices.Concat(inherited, []string{"TMPDIR=" + temp}, cmd.Env)
 	job := localJob(spec, time.Now())
 	said := &lastWords{w: c.env.Stderr}
 	document := &lastLine{w: c.env.Stderr}
@@ -87,6 +89,17 @@ func (c *call) runOwnBinary(ctx context.Context, spec *api.JobSpec, ship *shippe
 	return c.print(job, nil)
 }
 
+// isStorageVariable says whether an environment's line is one that says where storage is, or with which key.
+func isStorageVariable(line string) bool {
+	name, _, _ := strings.Cut(line, "=")
+	switch name {
+	case "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+		"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_PROFILE":
+		return true
+	}
+	return false
+}
+
 // ownArgs is a job as the arguments that programs made with the SDK take (millrace/jobs/mapreduce).
 func ownArgs(spec *api.JobSpec, ship *shipped, asJSON bool) []string {
 	args := []string{"--local"}
@@ -98,6 +111,9 @@ func ownArgs(spec *api.JobSpec, ship *shipped, asJSON bool) []string {
 	}
 	if spec.GetMemoryBytes() > 0 {
 		args = append(args, fmt.Sprintf("--memory=%d", spec.GetMemoryBytes()))
+	}
+	if spec.GetMaxRecordBytes() > 0 {
+		args = append(args, fmt.Sprintf("--max-record=%d", spec.GetMaxRecordBytes()))
 	}
 	if spec.GetCompress() != "" {
 		args = append(args, "--compress="+spec.GetCompress())

@@ -87,10 +87,11 @@ type noProgress struct{}
 func (noProgress) update(view.Job) {}
 func (noProgress) close()          {}
 
-// lines prints a line when a state, a phase or a tenth of the tasks has changed: for pipes and log files.
+// lines prints a line when a state, a phase or a tenth of the tasks has changed, and when the first runs: for pipes and log files.
 type lines struct {
 	w      io.Writer
 	last   string
+	ran    bool  // something has
 	failed int64 // attempts
 }
 
@@ -103,7 +104,8 @@ func (l *lines) update(j view.Job) {
 		l.failed = n
 		fmt.Fprintf(l.w, "%s %s failed so far; millrace job tasks %s --failed\n", j.ID, plural(int(n), "attempt"), j.ID)
 	}
-	key := fmt.Sprintf("%s %d %d", state, tenths(j.Maps), tenths(j.Reduces))
+	l.ran = l.ran || j.Maps.Running+j.Reduces.Running > 0
+	key := fmt.Sprintf("%s %d %d %t", state, tenths(j.Maps), tenths(j.Reduces), l.ran)
 	if key == l.last {
 		return
 	}
@@ -122,12 +124,17 @@ func tenths(t view.Tasks) int64 {
 
 func counts(j view.Job) string {
 	s := ""
-	if j.Maps.Total > 0 {
-		s += fmt.Sprintf("  maps %d of %d done, %d running, %d queued", j.Maps.Completed, j.Maps.Total, j.Maps.Running, j.Maps.Pending)
+	count := func(name string, t view.Tasks) {
+		if t.Total == 0 {
+			return
+		}
+		s += fmt.Sprintf("  %s %d of %d done", name, t.Completed, t.Total)
+		if !ended(j.State) || t.Completed == t.Total { // else nothing waits any more
+			s += fmt.Sprintf(", %d running, %d queued", t.Running, t.Pending)
+		}
 	}
-	if j.Reduces.Total > 0 {
-		s += fmt.Sprintf("  reduces %d of %d done, %d running, %d queued", j.Reduces.Completed, j.Reduces.Total, j.Reduces.Running, j.Reduces.Pending)
-	}
+	count("maps", j.Maps)
+	count("reduces", j.Reduces)
 	if j.State == "RUNNING" {
 		s += speed(j.Progress.BytesPerSecond, time.Duration(j.Progress.EtaMs)*time.Millisecond)
 	}

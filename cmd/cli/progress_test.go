@@ -40,6 +40,19 @@ func TestProgressInAPipeIsPlainLinesOnChange(t *testing.T) {
 	require.NotContains(t, b.String(), "\r")
 }
 
+func TestALogSaysWhenAJobsFirstTaskRunsAndOfOneThatFailedWhatIsDone(t *testing.T) {
+	var b bytes.Buffer
+	p := newApp(Env{Stderr: &b, Getenv: func(string) string { return "" }}).newJobProgress()
+	j := view.Job{ID: "s-1", State: "RUNNING", Phase: "MAPPING", Maps: view.Tasks{Total: 2, Pending: 2}}
+	p.update(j)
+	j.Maps = view.Tasks{Total: 2, Pending: 1, Running: 1}
+	p.update(j)
+	p.update(j)
+	j.State, j.Maps = "FAILED", view.Tasks{Total: 2, Pending: 2}
+	p.update(j)
+	require.Equal(t, "s-1 MAPPING  maps 0 of 2 done, 0 running, 2 queued\ns-1 MAPPING  maps 0 of 2 done, 1 running, 1 queued\ns-1 FAILED  maps 0 of 2 done\n", b.String())
+}
+
 func TestWithJSONProgressInAPipeSaysNothing(t *testing.T) {
 	a := newApp(Env{Stderr: io.Discard, Getenv: func(string) string { return "" }})
 	a.json = true
@@ -102,5 +115,5 @@ func TestTablesKeepControlCharactersFromTheTerminal(t *testing.T) {
 	tab := newTable(&b, "A", "B")
 	tab.row("evil\x1b[2J\tname", "x\u009b")
 	tab.flush()
-	require.Equal(t, "A              B\nevil [2J name  x \n", b.String())
+	require.Equal(t, "A              B\nevil [2J name  x\n", b.String())
 }

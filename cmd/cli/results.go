@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"millrace/cmd/cli/view"
+	"millrace/jobs"
 	"millrace/pkg/objectstore"
 )
 
@@ -59,10 +60,14 @@ func results(c *call) error {
 		}
 		return faultf(exitFailed, next, "job %s is %s: it has no result", job.ID, job.State)
 	}
-	if strings.HasPrefix(job.Output, "hdfs://") {
-		return usagef("write to s3:// instead", "the result is in hdfs, which cannot be read yet: %s", job.Output)
+	if out, err := objectstore.ParseURL(job.Output); c.IsSet("share") && err == nil && objectstore.IsHDFS(out.Bucket) {
+		return usagef("millrace fs cp -r "+job.Output+" s3://BUCKET/PREFIX/, and share that; or millrace results "+job.ID+" --to DIR",
+			"--share: %s is in a cluster's block store, which has no URLs that anybody can read", job.Output)
 	}
-	store, err := c.openStore()
+	if job.Program == jobs.Distcp && job.Parts == 0 {
+		return faultf(exitFailed, "millrace fs ls "+job.Output+"; millrace job logs "+job.ID+" --attempt ID has a line for each file", "job %s has copied files: its result is what lies at %s", job.ID, job.Output)
+	}
+	store, err := c.storeOf(job.Output, job.Cluster)
 	if err != nil {
 		return err
 	}
@@ -181,7 +186,7 @@ type sharedPart struct {
 func (c *call) shareParts(ctx context.Context, store objectstore.Store, bucket string, parts []successPart, ttl time.Duration) error {
 	signer, ok := store.(objectstore.Presigner)
 	if !ok {
-		return fmt.Errorf("the object store of s3://%s cannot presign URLs", bucket)
+		return fmt.Errorf("the store of %s cannot presign URLs", objectstore.URL{Bucket: bucket})
 	}
 	now := time.Now()
 	shared := []sharedPart{}
@@ -190,7 +195,7 @@ func (c *call) shareParts(ctx context.Context, store objectstore.Store, bucket s
 		if err != nil {
 			return err
 		}
-		shared = append(shared, sharedPart{"s3://" + bucket + "/" + p.Key, url, p.Size, view.Time{Time: now.Add(ttl)}})
+		shared = append(shared, sharedPart{objectstore.URL{Bucket: bucket, Key: p.Key}.String(), url, p.Size, view.Time{Time: now.Add(ttl)}})
 	}
 	return c.print(shared, func(w io.Writer) {
 		for _, s := range shared {

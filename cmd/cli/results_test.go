@@ -124,6 +124,22 @@ func TestResultsThatChangedAreAnError(t *testing.T) {
 	require.Contains(t, showAs(t, store).err, "has no _SUCCESS")
 }
 
+// The result of a job that was printed by run … - is not kept.
+func TestResultsThatWerePrinted(t *testing.T) {
+	store := objectstore.NewMemory()
+	require.NoError(t, store.MakeBucket(t.Context(), "sys"))
+	for output, want := range map[string]string{
+		"s3://sys/stdout/output-abc/":      "the result of job s-1 went to standard output, and was not kept",
+		"s3://sys/here/stdout/output-abc/": "the result of job s-1 went to standard output, and was not kept",
+		"s3://sys/_millrace/output-abc/":   "the result of job s-1 went to standard output, and was not kept",
+		"s3://sys/mystdout/output-abc/":    "has no _SUCCESS any more",
+		"s3://sys/output-abc/":             "has no _SUCCESS any more",
+	} {
+		_, _, err := listParts(t.Context(), store, "s-1", output, -1)
+		require.ErrorContains(t, err, want, output)
+	}
+}
+
 // topRecords against a sort of everything.
 func TestTopRecords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

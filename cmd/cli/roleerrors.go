@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,10 +10,14 @@ import (
 
 	"connectrpc.com/connect"
 
+	"millrace/master"
 	"millrace/pkg/client"
 	"millrace/pkg/joining"
 	"millrace/pkg/nodedir"
+	"millrace/pkg/objectstore"
+	"millrace/pkg/protocol"
 	"millrace/pkg/security"
+	"millrace/worker"
 )
 
 // roleFault turns the error that ended a role, or kept it from starting, into what people can
@@ -26,6 +31,7 @@ func (c *call) roleFault(command, dir string, err error) error {
 	with := func(code int, next string, args ...any) error {
 		return &fault{lines: lines, next: fmt.Sprintf(next, args...), code: code}
 	}
+	var skew *protocol.Skew
 	create := "millrace join-token create --role core (or task)"
 	if strings.HasPrefix(command, "millrace master") {
 		create = "millrace join-token create --role master"
@@ -33,11 +39,17 @@ func (c *call) roleFault(command, dir string, err error) error {
 	switch {
 	case errors.Is(err, joining.ErrNotJoined):
 		return with(exitUsage, "on a machine with a context: %s; it prints the command for here, with --join and --token", create)
+	case errors.Is(err, worker.ErrRemoved), errors.Is(err, master.ErrRemoved):
+		return with(exitNotFound, "to have the machine join again: %s, and an empty folder", create)
 	case errors.Is(err, joining.ErrOtherNode):
 		return with(exitUsage, "name another folder: %s --dir DIR", command)
+	case errors.Is(err, master.ErrUnfinished):
+		return with(exitUsage, "millrace master restore FILE --dir %s; for anything else name an empty folder", dir)
 	case errors.Is(err, nodedir.ErrInUse):
 		return with(exitUsage, "end the process that uses it, or name another folder: %s --dir DIR", command)
-	case errors.Is(err, nodedir.ErrNewer):
+	case errors.As(err, &skew) && connect.CodeOf(err) == connect.CodeUnknown: // of a folder; a master's word needs nothing more
+		return with(exitUsage, "%s", skew.Next())
+	case errors.Is(err, nodedir.ErrNewer), errors.Is(err, protocol.ErrNewer):
 		return with(exitUsage, "use the version that wrote it, or a later one; or name another folder: %s --dir DIR", command)
 	case errors.Is(err, syscall.EADDRINUSE):
 		flag, line := c.portInUse(err)
@@ -50,11 +62,18 @@ func (c *call) roleFault(command, dir string, err error) error {
 		return with(exitFailed, "make room on the disk of %s (df -h %s), then start it again; nothing was lost", dir, dir)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), notMade(err):
 		return with(exitUsage, "name a folder that this user can write to: %s --dir DIR", command)
+	case errors.Is(err, objectstore.ErrDenied), errors.Is(err, objectstore.ErrUnreachable):
+		lines[0] = storeName(err) + lines[0]
+		return with(exitUnreachable, "%s", cmp.Or(objectstore.Advice(err), "check --s3, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"))
 	case errors.Is(err, security.ErrMalformedToken):
 		return with(exitUsage, "copy the token whole, or make one: %s", create)
 	case errors.Is(err, security.ErrUntrusted):
-		return with(exitUnreachable, "check that --join is the site that the token is of: millrace join-token create prints both")
+		return with(exitUnreachable, "copy the token whole, and check that --join is the site that it is of: millrace join-token create prints both")
+	case errors.Is(err, client.ErrRaftPort):
+		lines = client.Problems(err).GetErrors()
+		return with(exitUsage, "name the HTTPS port of a master: %s --join https://HOST:7400", command)
 	case connect.CodeOf(err) == connect.CodeUnauthenticated, connect.CodeOf(err) == connect.CodePermissionDenied:
+		lines = strings.Split(strings.TrimPrefix(err.Error(), "join: "+connect.CodeOf(err).String()+": join: "), "\n")
 		return with(exitUnreachable, "the token may have expired or been used up; make another: %s", create)
 	}
 	if p := client.Problems(err); p.GetNext() == "" && p.GetExitCode() == 0 && storeCode(err) == 0 {

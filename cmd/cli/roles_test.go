@@ -2,11 +2,15 @@ package cli
 
 import (
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pkg/objectstore"
+	"millrace/pkg/objectstore/fakes3"
 )
 
 // What keeps a role from starting is said with what to do about it on this machine: there may be
@@ -22,6 +26,9 @@ func TestARoleThatCannotStartSaysWhatToDo(t *testing.T) {
 	masters := filepath.Join(t.TempDir(), "master")
 	require.NoError(t, os.Mkdir(masters, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(masters, "node.json"), []byte(`{"id":"i-1","role":"MASTER"}`), 0o600))
+	refused := against(fakes3.Start(t, &fakes3.Server{Store: objectstore.NewMemory(), Answer: func(*http.Request) *fakes3.Refusal {
+		return &fakes3.Refusal{Status: 403, Code: "SignatureDoesNotMatch", Message: "SignatureDoesNotMatch"}
+	}}), "master", "run", "--listen", "127.0.0.1:0", "--raft-listen", "127.0.0.1:0", "--gossip-listen", "127.0.0.1:0", "--dir", t.TempDir())
 	for name, c := range map[string]struct {
 		args            []string
 		code            int
@@ -37,6 +44,7 @@ func TestARoleThatCannotStartSaysWhatToDo(t *testing.T) {
 		"no such host":  {[]string{"worker", "--dir", dir, "--listen", "192.0.2.1:0"}, 2, "cannot assign", "an address of this machine"},
 		"a master's":    {[]string{"worker", "--dir", masters, "--token", "x"}, 2, "belongs to a master", "name another folder"},
 		"master's port": {[]string{"master", "run", "--dir", t.TempDir(), "--listen", busy.Addr().String()}, 2, "--listen 127.0.0.1:", "end what has the port, or choose another: millrace master run --listen"},
+		"store's key":   {refused, 3, "object store http://127.0.0.1:", "check AWS_SECRET_ACCESS_KEY"},
 		"store's port":  {[]string{"object-store", "--dir", t.TempDir(), "--listen", busy.Addr().String()}, 2, "in use", "end what has the port"},
 		"dev's folder":  {[]string{"dev", "--dir", filepath.Join(file, "x")}, 2, "not a directory", "a folder that this user can write to"},
 	} {

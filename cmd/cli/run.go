@@ -58,21 +58,22 @@ func Run(ctx context.Context, args []string, env Env) int {
 
 // app is one run of the command line.
 type app struct {
-	env      Env
-	commands []*cli.Command
-	globals  []cli.Flag
-	json     bool
-	inv      invocation
-	conn     *connection // to the cluster, once something has asked for it
+	env         Env
+	commands    []*cli.Command
+	globals     []cli.Flag
+	json        bool
+	inv         invocation
+	conn        *connection            // to the cluster, once something has asked for it
+	blockStores map[string]*blockStore // by bucket: those that were opened
 }
 
 func newApp(env Env) *app {
 	a := &app{env: env, globals: globalFlags()}
 	a.commands = []*cli.Command{
-		a.demoCommand(), a.devCommand(),
+		a.demoCommand(), a.devCommand(), a.initCommand(), a.joinCommand(), a.uninstallCommand(),
 		a.runCommand(), a.resultsCommand(), a.jobCommand(), a.fsCommand(),
-		a.nodeCommand(), a.clusterCommand(), a.statusCommand(), a.joinTokenCommand(), a.contextCommand(),
-		a.masterCommand(), a.workerCommand(), a.objectStoreCommand(),
+		a.nodeCommand(), a.clusterCommand(), a.statusCommand(), a.joinTokenCommand(), a.userCommand(), a.loginCommand(), a.siteCommand(), a.caCommand(), a.contextCommand(),
+		a.masterCommand(), a.workerCommand(), a.objectStoreCommand(), a.containerCommand(), a.superviseCommand(),
 		a.completionCommand(), a.completeCommand(), a.versionCommand(),
 	}
 	return a
@@ -100,6 +101,7 @@ func (a *app) run(ctx context.Context, inv invocation) error {
 
 func (a *app) close() {
 	if a.conn != nil {
+		a.conn.keepLogin()
 		a.conn.close()
 	}
 }
@@ -108,8 +110,9 @@ func (a *app) close() {
 type call struct {
 	*cli.Context
 	*app
-	args  []string // positional arguments
-	after []string // those after --, for commands that hand them on
+	args  []string   // positional arguments
+	after []string   // those after --, for commands that hand them on
+	life  []*os.File // of a role that ends with who started it: what nodes inherit that are to end with it, too
 }
 
 // spec describes a leaf of the command tree.
@@ -146,6 +149,8 @@ func (a *app) leaf(s spec) *cli.Command {
 				return usagef(a.inv.name()+" --help", "%s takes no argument, and %q was given", a.inv.name(), k.args[0])
 			case s.max >= 0 && len(k.args) > s.max:
 				return usagef(a.inv.name()+" --help", "%s takes %s, and %q is one too many", a.inv.name(), s.args, k.args[s.max])
+			case s.args == clusterArg && len(k.args) == 1 && k.IsSet("cluster") && k.String("cluster") != k.args[0]:
+				return usagef(a.inv.name()+" "+k.args[0], "two clusters are named: %s, and --cluster %s", k.args[0], shown(k.String("cluster")))
 			}
 			return s.do(k)
 		},

@@ -103,6 +103,19 @@ func TestCommandsKeepStrangeKeys(t *testing.T) {
 	require.Contains(t, o.err, "would lead out of")
 }
 
+func TestJobShowSaysHowManyMapsWereLocal(t *testing.T) {
+	j := running()
+	s := newSession(t).serve(&fakeMaster{jobs: []*api.Job{j}})
+	require.NotContains(t, s.run("job", "show", "last").out, "local maps", "it reads from an object store")
+	j.Counters = append(j.Counters, &api.Counter{Group: "millrace", Name: "localMaps", Value: 12}, &api.Counter{Group: "millrace", Name: "otherMaps", Value: 2})
+	s = newSession(t).serve(&fakeMaster{jobs: []*api.Job{j}})
+	require.Regexp(t, `local maps +12 of 14`, s.run("job", "show", "last").out)
+	doc := s.run("job", "show", "last", "--json").json(t).(map[string]any)
+	engine := doc["counters"].(map[string]any)["millrace"].(map[string]any)
+	require.EqualValues(t, 12, engine["localMaps"])
+	require.EqualValues(t, 2, engine["otherMaps"])
+}
+
 func TestJobShowSaysWhatWasRepeated(t *testing.T) {
 	j := running()
 	j.StoreRetries, j.StoreTrouble = 12, "503 SlowDown"

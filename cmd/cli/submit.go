@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -154,6 +155,9 @@ func (c *call) submit(spec *api.JobSpec, program string, wait bool, found *mista
 	if err := c.resolve(ctx, spec, program, ship, found); err != nil {
 		return err
 	}
+	if toStdout && jobs.Copies(spec) {
+		found.wrong("give a place to copy to", "%s copies files: there is no result to print", jobs.Distcp)
+	}
 	if c.Bool("local") {
 		if err := found.fault(); err != nil {
 			return err
@@ -161,9 +165,14 @@ func (c *call) submit(spec *api.JobSpec, program string, wait bool, found *mista
 		return c.runLocal(ctx, spec, ship)
 	}
 	for _, problem := range validate(spec, toStdout) {
-		if !fileWrong || !strings.HasPrefix(problem, "no ") { // it may be there, and wrong
-			found.say(c.inv.name()+" --help", problem)
+		if fileWrong && strings.HasPrefix(problem.Error(), "no ") { // it may be there, and wrong
+			continue
 		}
+		next := c.inv.name() + " --help"
+		if overlap := new(jobs.OverlapError); errors.As(problem, &overlap) {
+			next = overlap.Next()
+		}
+		found.say(next, problem.Error())
 	}
 	if found.any() {
 		found.askPlaces(ctx, c, spec)
@@ -185,13 +194,13 @@ func (c *call) send(ctx context.Context, spec *api.JobSpec, ship *shipped, toStd
 		return err
 	}
 	if toStdout {
-		if !c.Bool("dry-run") { // before anything is started: is there a store to read the result from?
-			if _, err := c.openStore(); err != nil {
-				return err
-			}
-		}
 		if spec.Output, err = c.scratchOutput(ctx, spec); err != nil {
 			return err
+		}
+		if !c.Bool("dry-run") { // before anything is started: is there a store to read the result from?
+			if err := c.mayRead(ctx, spec.Output); err != nil {
+				return err
+			}
 		}
 	}
 	if !c.Bool("dry-run") { // which starts nothing, and leaves nothing
@@ -227,7 +236,7 @@ func (c *call) send(ctx context.Context, spec *api.JobSpec, ship *shipped, toStd
 
 // validate checks what can be checked here, so that mistakes are named without a
 // round trip. The master checks again, and more. A program that could not be resolved has been named.
-func validate(spec *api.JobSpec, toStdout bool) []string {
+func validate(spec *api.JobSpec, toStdout bool) []error {
 	check := proto.Clone(spec).(*api.JobSpec)
 	if toStdout {
 		check.Output = "s3://to-standard-output/x/"
@@ -235,11 +244,7 @@ func validate(spec *api.JobSpec, toStdout bool) []string {
 	if check.Program == nil {
 		check.Program, check.MapOnly = &api.Program{Kind: api.ProgramKind_PROGRAM_KIND_BUILTIN, Name: "unknown"}, false
 	}
-	var out []string
-	for _, err := range jobs.Validate(check) {
-		out = append(out, err.Error())
-	}
-	return out
+	return jobs.Validate(check)
 }
 
 // applyFlags puts the flags that were given into the spec and returns every mistake.

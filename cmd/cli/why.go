@@ -42,7 +42,7 @@ func jobWhy(c *call) error {
 			state += " (" + j.Phase + ")"
 		}
 		fmt.Fprintf(w, "job %s is %s: %s\n", j.ID, state, v.Cause)
-		for _, l := range failureLines(v.Failure) {
+		for _, l := range failureLines(v.Failure, e.GetCause()) {
 			fmt.Fprintln(w, l)
 		}
 		for _, d := range v.Details {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -14,7 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"millrace/cmd/cli/files"
 	"millrace/cmd/cli/view"
+	"millrace/jobs"
 	"millrace/pkg/api"
 )
 
@@ -94,7 +97,9 @@ func TestAFailureEndsWithWhatTheProgramSaidLast(t *testing.T) {
 	require.Equal(t, []string{"job s-1 failed",
 		"task m-00000, exit code 126 (not executable: chmod +x, or run it through its interpreter): it ended with exit code 126",
 		"its last words: [31mpermission denied"}, got.lines)
-	require.Contains(t, failureLines(&view.Failure{Task: "m-00000", ExitCode: 127})[0], "command not found on the node")
+	require.ErrorAs(t, verdict(view.Job{ID: "s-1", State: "FAILED", Reason: "task m-00000 failed 2 times: it ended with exit code 126", Failure: f}), &got)
+	require.NotContains(t, got.lines[1], "it ended with", "the job's reason says that")
+	require.Contains(t, failureLines(&view.Failure{Task: "m-00000", ExitCode: 127}, "")[0], "command not found on the node")
 	require.Empty(t, lastWordsOf(&view.Failure{StderrTail: "boom\n", Message: "it said boom"}))
 	require.Empty(t, lastWordsOf(nil))
 }
@@ -175,4 +180,57 @@ func TestMistakesAboutLocalFiles(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	require.Equal(t, "words", string(text))
+}
+
+// What a copy found to be there it has not copied.
+func TestACopySaysWhatWasThere(t *testing.T) {
+	j := view.Job{ID: "s-1", Program: jobs.Distcp, State: "COMPLETED", Output: "hdfs:///d/", OutputRecords: 3, OutputBytes: 2048}
+	said := func() string {
+		var b strings.Builder
+		summary(&b, j)
+		return b.String()
+	}
+	require.Equal(t, "s-1 COMPLETED in 0.00 s: 3 files, 2.0 KiB at hdfs:///d/\n", said())
+	j.Counters = map[string]map[string]int64{"millrace": {"filesCopied": 1, "filesSkipped": 2}}
+	require.Equal(t, "s-1 COMPLETED in 0.00 s: 3 files, 2.0 KiB at hdfs:///d/: 1 copied, 2 there already\n", said())
+}
+
+// A log file gets no blanks where a line begins.
+func TestWhatDevSaysInAPipe(t *testing.T) {
+	var out strings.Builder
+	a := newApp(Env{Stderr: &out, Getenv: func(string) string { return "" }})
+	a.sayer()("in another terminal:\n  millrace fs mb s3://%s\n  millrace  status", "input")
+	require.Equal(t, "in another terminal:\nmillrace fs mb s3://input\nmillrace  status\n", out.String())
+}
+
+func TestFewerNodesThanReplicas(t *testing.T) {
+	s := newSession(t).serve(&fakeMaster{cluster: &api.Cluster{Groups: []*api.InstanceGroup{{Role: "CORE", Running: 2}, {Role: "TASK", Running: 5}}}})
+	for replication, want := range map[int][]string{
+		0: nil, 1: nil, 2: nil,
+		3: {"hdfs:/// has 2 core nodes: blocks have 2 replicas at the most until there are more"},
+	} {
+		var got []string
+		a := newApp(Env{Stderr: io.Discard, Stdout: io.Discard, Getenv: func(string) string { return "" }, Home: s.home})
+		a.commands = append(a.commands, a.leaf(spec{name: "probe", usage: "u", do: func(c *call) error {
+			got = c.fewNodes(files.Place{Bucket: "hdfs://", Path: "x"}, replication)
+			require.Empty(t, c.fewNodes(files.Place{Bucket: "bkt", Path: "x"}, replication))
+			return nil
+		}}))
+		inv, err := parse(a.commands, a.globals, []string{"probe"})
+		require.NoError(t, err)
+		require.NoError(t, a.run(t.Context(), inv))
+		require.Equal(t, want, got)
+	}
+}
+
+// Who reads that a block is missing needs to know whether, and on what, it is waited for.
+func TestAnUnhealthyBlockSaysWhatItWaitsFor(t *testing.T) {
+	block := &api.StoredBlock{Id: 1, Size: 5}
+	v := checkView("default", &api.CheckFilesResponse{Files: 2, Blocks: 2, Bytes: 10, Nodes: 1,
+		Missing:         []*api.BlockTrouble{{Path: "/away", Block: block, Wanted: 3, Why: "it is on what is down: node core-2"}},
+		UnderReplicated: []*api.BlockTrouble{{Path: "/near", Block: block, Replicas: 1, Wanted: 3}}})
+	var out bytes.Buffer
+	printCheck(&out, v)
+	require.Regexp(t, `(?m)^missing +default/away .* 0 of 3 replicas +it is on what is down: node core-2$`, out.String())
+	require.Regexp(t, `(?m)^under-replicated .* 1 of 3 replicas$`, out.String())
 }

@@ -224,7 +224,7 @@ func TestOddBuckets(t *testing.T) {
 	})
 	t.Run("no write from the middle of the job on", func(t *testing.T) {
 		b := under(t)
-		b.refuse(faultproxy.UploadPart, "nm/part-r-") // and not what the submit asks for
+		b.refuse(faultproxy.UploadPart, "nm/part-r-0") // and not what the submit asks for
 		job := b.run(wordcount("s3://data/nm/")...)
 		require.Equal(t, "FAILED", job.str("state"), job)
 		require.Contains(t, job.str("reason"), "access denied")

@@ -222,13 +222,21 @@ func TestEveryCommandOfThePagesRuns(t *testing.T) {
 	more, err := filepath.Glob("../../docs/*.md")
 	require.NoError(t, err)
 	for _, p := range more {
+		if "docs/"+filepath.Base(p) == machinesPage { // TestThePageOnRealMachines follows it, on machines
+			continue
+		}
 		pages = append(pages, filepath.Join("docs", filepath.Base(p)))
 	}
 	ran, parsed, scenes := 0, 0, 0
-	var not []string
+	var not, others []string
 	for _, page := range pages {
 		data, err := os.ReadFile(filepath.Join("../..", page))
 		require.NoError(t, err)
+		if m := runBy.FindStringSubmatch(string(data)); m != nil {
+			requireTest(t, page, m[1])
+			others = append(others, page+" ("+m[1]+")")
+			continue
+		}
 		os.Remove(filepath.Join(r.home, "shell")) // each page has a terminal of its own
 		for _, c := range commandsOf(t, page, string(data)) {
 			if why := elsewhere[strings.TrimSpace(strings.Split(c.text, "#")[0])]; why != "" {
@@ -248,8 +256,22 @@ func TestEveryCommandOfThePagesRuns(t *testing.T) {
 			parsed++
 		}
 	}
+	t.Logf("followed by other tests: %s", strings.Join(others, ", "))
 	t.Logf("%d pages: %d commands run, %d within sentences parsed, %d scenes set, %d run elsewhere:\n%s", len(pages), ran, parsed, scenes, len(not), strings.Join(not, "\n"))
 	require.LessOrEqual(t, len(not), 3, "commands that nobody runs here are to stay few")
+}
+
+// runBy names the test that follows a page which takes more than this machine's processes.
+var runBy = regexp.MustCompile(`^<!-- run by: (Test\w+) -->`)
+
+// requireTest sees to it that such a test is there, and reads the page.
+func requireTest(t *testing.T, page, name string) {
+	t.Helper()
+	out, err := exec.Command("git", "-C", "../..", "grep", "-l", "-e", "func "+name+"(", "--", "cmd/clustertest/*_test.go").Output()
+	require.NoError(t, err, "%s: no test is called %s", page, name)
+	text, err := os.ReadFile(filepath.Join("../..", strings.TrimSpace(string(out))))
+	require.NoError(t, err)
+	require.Contains(t, string(text), page, "%s does not read the page", name)
 }
 
 var quoted = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")

@@ -42,6 +42,29 @@ func (g gated) args(t *testing.T) []string {
 		"--input", "s3://data/in", "--split-size", "128KiB", "--reduces", "4"}
 }
 
+// submit starts the job, with its output below s3://data/o/, and waits until some of its maps, or reduces, are done and others run.
+func (g gated) submit(c *cluster, phase string) (id string) {
+	t := c.t.(*testing.T)
+	t.Helper()
+	if phase == "reduces" {
+		g.open(t, g.mapGate)
+	}
+	id = c.submit(append(g.args(t), "--output", "s3://data/o")...)
+	c.waitJobUntil(id, "has some "+phase+" done and others running", func(o object) bool {
+		return o.num(phase, "completed") > 0 && o.num(phase, "running") > 0
+	})
+	return id
+}
+
+// requireKept: what had finished has not run again.
+func requireKept(t *testing.T, c *cluster, id string, before map[string]string) {
+	t.Helper()
+	after := completedAttempts(c, id)
+	for task, attempt := range before {
+		require.Equal(t, attempt, after[task], "%s ran again", task)
+	}
+}
+
 // completedAttempts are the attempts that won, by task.
 func completedAttempts(c *cluster, id string) map[string]string {
 	won := map[string]string{}
@@ -66,13 +89,7 @@ func TestKillWorker(t *testing.T) {
 				in := newCorpus(1, 2<<20)
 				in.put(t, c, "data")
 				g := newGated(t)
-				if phase == "reduces" {
-					g.open(t, g.mapGate)
-				}
-				id := c.submit(append(g.args(t), "--output", "s3://data/o")...)
-				c.waitJobUntil(id, "has some "+phase+" done and others running", func(o object) bool {
-					return o.num(phase, "completed") > 0 && o.num(phase, "running") > 0
-				})
+				id := g.submit(c, phase)
 				c.kill(c.nodes(role)[0])
 				g.open(t, g.mapGate)
 				g.open(t, g.reduceGate)
@@ -95,13 +112,7 @@ func TestKillMaster(t *testing.T) {
 			in := newCorpus(1, 2<<20)
 			in.put(t, c, "data")
 			g := newGated(t)
-			if phase == "reduces" {
-				g.open(t, g.mapGate)
-			}
-			id := c.submit(append(g.args(t), "--output", "s3://data/o")...)
-			c.waitJobUntil(id, "has some "+phase+" done and others running", func(o object) bool {
-				return o.num(phase, "completed") > 0 && o.num(phase, "running") > 0
-			})
+			id := g.submit(c, phase)
 			before := completedAttempts(c, id)
 			c.kill(c.nodes("MASTER")[0])
 			waitFor(t, "the master is back", func() (bool, string) {
@@ -114,10 +125,7 @@ func TestKillMaster(t *testing.T) {
 			require.Equal(t, "COMPLETED", job.str("state"), job)
 			require.Zero(t, job.num("attempts", "failed"))
 			require.Zero(t, job.num("attempts", "lost"), "running attempts are not lost")
-			after := completedAttempts(c, id)
-			for task, attempt := range before {
-				require.Equal(t, attempt, after[task], "%s ran again", task)
-			}
+			requireKept(t, c, id, before)
 			_, lines := readOutput(t, c, "data", "o/")
 			requireCounts(t, in.counts, lines)
 		})

@@ -5,12 +5,12 @@ package clustertest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pkg/objectstore"
+	"millrace/pkg/ports"
 )
 
 // patience bounds every wait of these tests; it is no statement about speed.
@@ -39,6 +40,7 @@ type cluster struct {
 	ended  chan struct{} // closed when dev has exited
 	log    *lockedBuffer
 	env    []string // of dev and of every command
+	bin    string   // of dev; "" = the one under test, which every command is of
 }
 
 // binary is the millrace under test.
@@ -76,7 +78,7 @@ func startClusterEnv(t testing.TB, env []string, flags ...string) *cluster {
 func (c *cluster) start() {
 	c.t.Helper()
 	c.log = &lockedBuffer{}
-	c.dev = exec.Command(binary(c.t), append([]string{"dev", "--dir", c.dir}, c.flags...)...)
+	c.dev = exec.Command(cmp.Or(c.bin, binary(c.t)), append([]string{"dev", "--dir", c.dir}, c.flags...)...)
 	c.dev.Env = c.environ()
 	c.dev.Stderr = c.log
 	c.dev.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -174,9 +176,15 @@ func (c *cluster) try(args ...string) result {
 // tryIn does so with standard input.
 func (c *cluster) tryIn(stdin io.Reader, args ...string) result {
 	c.t.Helper()
+	return c.tryWith(binary(c.t), stdin, args...)
+}
+
+// tryWith does so with another binary.
+func (c *cluster) tryWith(binary string, stdin io.Reader, args ...string) result {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary(c.t), args...)
+	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = c.environ()
 	cmd.Stdin = stdin
 	var out, errOut bytes.Buffer
@@ -335,8 +343,39 @@ func processesNaming(s string) []string {
 	return found
 }
 
+// running lists the live processes of this cluster's attempts that have one of the words in their command line: those whose
+// working folder lies in the cluster's.
+func (c *cluster) running(words ...string) (found []string) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, d := range dirs {
+		cwd, err := os.Readlink(filepath.Join(d, "cwd"))
+		if err != nil || !strings.HasPrefix(cwd, c.dir+"/") {
+			continue
+		}
+		cmdline, _ := os.ReadFile(filepath.Join(d, "cmdline"))
+		for _, w := range words {
+			if strings.Contains(string(cmdline), w) {
+				found = append(found, filepath.Base(d)+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
+			}
+		}
+	}
+	return found
+}
+
 // minio is one running MinIO.
 type minio struct{ endpoint, key, secret string }
+
+// freeAddress is one on loopback at which nothing listens. Its port lies below those that systems give to outgoing connections and to
+// port 0, and those that dev takes, and is reserved for the test: it stays free until a store listens there, and while one is killed and
+// started again.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	var reserved ports.Reserved
+	t.Cleanup(reserved.Close)
+	port, err := reserved.Take(10000, 20000)
+	require.NoError(t, err)
+	return ports.Address(port)
+}
 
 // startMinIO starts a MinIO of its own for the test.
 func startMinIO(t testing.TB) minio {
@@ -351,10 +390,7 @@ func startMinIOAs(t testing.TB, key, secret string) minio {
 	if bin == "" {
 		t.Fatal("MILLRACE_MINIO is not set: run these tests with `make test-cluster`")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeAddress(t)
 	m := minio{"http://" + addr, key, secret}
 	cmd := exec.Command(bin, "server", "--quiet", "--address", addr, t.TempDir())
 	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+m.key, "MINIO_ROOT_PASSWORD="+m.secret, "MINIO_BROWSER=off")

@@ -149,7 +149,10 @@ func TestAHangingProgram(t *testing.T) {
 	r := c.try(args("read line; sleep 600; cat", "s3://data/hangs")...)
 	require.Equal(t, 1, r.code, r.err)
 	require.Contains(t, c.mr("job", "why", "last"), "no progress for 1s")
-	require.Empty(t, processesNaming("sleep 600"), "what it had started is gone")
+	waitFor(t, "what it had started is gone", func() (bool, string) {
+		left := processesNaming("sleep\x00600")
+		return len(left) == 0, strings.Join(left, "\n")
+	})
 	requireNothing(t, c, "data", "hangs")
 	c.mr(args("for i in 1 2 3 4 5 6 7 8; do sleep 0.4; echo reporter:status:at it >&2; done; cat", "s3://data/slow")...)
 }
@@ -164,12 +167,15 @@ func TestAStraggler(t *testing.T) {
 	job := c.waitJob(c.submit("--mapper", "./slow.sh", "--reducer", `awk -F '\t' '{ if (NR > 1 && ($1 "") != (k "")) { print k "\t" n; n = 0 } k = $1; n += $2 } END { if (NR) print k "\t" n }'`,
 		"--file", slow, "--input", "s3://data/in", "--split-size", "128KiB", "--reduces", "2", "--output", "s3://data/o"))
 	require.Equal(t, "COMPLETED", job.str("state"), job)
-	require.EqualValues(t, 1, job.num("attempts", "speculative"), job)
+	require.Positive(t, job.num("attempts", "speculative"), "on a busy machine others may look like stragglers, too: %v", job)
 	require.Positive(t, job.num("attempts", "killed"), "the straggler, and perhaps a reduce that held the other node's slot: %v", job)
 	require.Zero(t, job.num("attempts", "failed"), job)
 	_, lines := readOutput(t, c, "data", "o/")
 	requireCounts(t, in.counts, lines)
-	require.Empty(t, processesNaming("sleep 700"))
+	waitFor(t, "what the straggler had started is gone", func() (bool, string) {
+		left := processesNaming("sleep\x00700")
+		return len(left) == 0, strings.Join(left, "\n")
+	})
 }
 
 // TestQueue: what does not fit waits and is seen waiting; a node never runs more than its slots.

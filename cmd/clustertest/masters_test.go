@@ -87,10 +87,7 @@ func TestThreeMasters(t *testing.T) {
 			require.Equal(t, "COMPLETED", job.str("state"), job)
 			require.Zero(t, job.num("attempts", "failed"))
 			require.Zero(t, job.num("attempts", "lost"), "running attempts are not lost")
-			after := completedAttempts(c, id)
-			for task, attempt := range before {
-				require.Equal(t, attempt, after[task], "%s ran again", task)
-			}
+			requireKept(t, c, id, before)
 			_, lines := readOutput(t, c, "data", t.Name()+"/")
 			requireCounts(t, in.counts, lines)
 		})
@@ -117,13 +114,23 @@ func freeze(t *testing.T, n object) (thaw func()) {
 func loseMajority(t *testing.T, c *cluster) {
 	t.Helper()
 	var thaw []func()
+	var out []string
+	survivor := ""
 	for _, m := range c.nodes("MASTER") {
-		if m["leader"] != true {
-			thaw = append(thaw, freeze(t, m))
+		if m["leader"] == true {
+			survivor = m.str("address")
+			continue
 		}
+		thaw = append(thaw, freeze(t, m))
+		out = append(out, fmt.Sprintf("%s (%s, %s)", m.str("name"), m.str("id"), m.str("address")))
 	}
-	r := c.try("join-token", "create", "--role", "task")
-	require.Equal(t, 3, r.code, r.out+r.err)
+	slices.Sort(out)
+	for _, command := range [][]string{{"join-token", "create", "--role", "task"}, {"cluster", "show"}, {"cluster", "show", "--server", survivor}} {
+		r := c.try(command...)
+		require.Equal(t, 3, r.code, "%v: %s%s", command, r.out, r.err)
+		require.Contains(t, r.err, "millrace: no leader can be elected: 2 of 3 masters are out ("+strings.Join(out, "; ")+"), and it takes 2", command)
+		require.Contains(t, r.err, "next: start those masters again, it is then safe to repeat the command", command)
+	}
 	for _, f := range thaw {
 		f()
 	}
@@ -195,14 +202,26 @@ func TestBackupAndRestore(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 
+	require.Equal(t, true, c.json("master", "restore", "--check", file).at("checked"))
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	data[len(data)/2] ^= 1
+	damaged := filepath.Join(folder, "damaged.backup")
+	require.NoError(t, os.WriteFile(damaged, data, 0o600))
 	restored := filepath.Join(folder, "restored")
+	for _, args := range [][]string{{"--check", damaged}, {damaged, "--dir", restored}} {
+		r := c.try(append([]string{"master", "restore"}, args...)...)
+		require.Equal(t, 2, r.code, r.err)
+		require.Contains(t, r.err, damaged+": not a backup that can be restored: it is damaged")
+		require.NoDirExists(t, restored)
+	}
 	require.EqualValues(t, 1, c.json("master", "restore", file, "--dir", restored).num("jobs"))
 	alone := func(dir string) {
 		t.Helper()
 		address := c.serve(dir)
 		shown := c.json("job", "show", job.str("id"), "--server", address)
 		require.Equal(t, job.at("counters"), shown.at("counters"))
-		require.Len(t, c.jsonList("master", "list", "--server", address), 4, "the three that were, and this one")
+		require.Len(t, c.jsonList("master", "list", "--server", address), 1, "the three that were have left nothing behind")
 	}
 	alone(restored)
 
@@ -211,6 +230,7 @@ func TestBackupAndRestore(t *testing.T) {
 	c.mr("master", "recover", "--dir", left)
 	address := c.serve(left)
 	require.Equal(t, job.at("counters"), c.json("job", "show", job.str("id"), "--server", address).at("counters"))
+	require.Len(t, c.jsonList("master", "list", "--server", address), 1)
 }
 
 // serve runs a master on a folder until the test's end, and gives its address.

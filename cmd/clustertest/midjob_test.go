@@ -23,7 +23,13 @@ const mebibyte = 1 << 20
 // startOnSmallDisks starts a cluster whose core nodes' directories are file systems of so many MiB.
 func startOnSmallDisks(t *testing.T, sizes map[string]string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, home: t.TempDir(), dir: filepath.Join(t.TempDir(), "dev"), flags: []string{"--core", "2", "--task", "0", "--slots", "2"}}
+	return startOnDisks(t, sizes, "--core", "2", "--task", "0", "--slots", "2")
+}
+
+// startOnDisks starts any cluster, with file systems of some size for directories of some nodes.
+func startOnDisks(t *testing.T, sizes map[string]string, flags ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, home: t.TempDir(), dir: filepath.Join(t.TempDir(), "dev"), flags: flags}
 	for node, size := range sizes {
 		dir := filepath.Join(c.dir, node)
 		require.NoError(t, os.MkdirAll(dir, 0o700))
@@ -73,7 +79,7 @@ func TestFullDisks(t *testing.T) {
 	fill(t, c, "core-1", 60)
 	waitFor(t, "core-1 says that its disk is full", func() (bool, string) {
 		r := c.nodeNamed("core-1").str("reason")
-		return strings.Contains(r, "disk full: ") && strings.Contains(r, " of 64MiB"), r
+		return strings.Contains(r, "disk full: ") && strings.Contains(r, " of 64 MiB"), r
 	})
 	job := c.waitJob(c.submit(append(args, "--output", "s3://data/one")...))
 	require.Equal(t, "COMPLETED", job.str("state"), job)

@@ -89,6 +89,9 @@ func newRefusalSite(t *testing.T) *refusalSite {
 	for _, key := range []string{"in/a.txt", "in/x/b.txt"} {
 		require.Zero(t, c.tryIn(strings.NewReader("some words\n"), "fs", "put", "-", "s3://data/"+key).code)
 	}
+	for _, path := range []string{"/there/file", "/there/other"} {
+		require.Zero(t, c.tryIn(strings.NewReader("some words\n"), "fs", "put", "-", "hdfs://"+path).code)
+	}
 	s.values["JOB"] = c.json("run", "wordcount", "s3://data/in", "s3://data/taken", "--name", "done").str("id")
 	gate := filepath.Join(t.TempDir(), "go-on")
 	s.values["HOLDER"] = c.submit("--mapper", "while [ ! -e "+gate+" ]; do sleep 0.05; done; cat", "--reducer", "cat", "--name", "holder",
@@ -155,6 +158,7 @@ func (s *refusalSite) files(t *testing.T, dir string) {
 	write("lib/go.mod", "module lib\n\ngo 1.24\n", 0o644)
 	write("lib/lib.go", "package lib\n", 0o644)
 	write("newer/format.json", `{"format":2,"version":"v9.0.0"}`, 0o600)
+	write("half-restored/restoring", "2026-01-01T00:00:00Z\n", 0o600)
 	write("newer-dev/dev.json", `{"format":2,"ports":{}}`, 0o600)
 	write("bad-home/contexts/bad.json", "{", 0o600)
 	write("bad-home/current-context", "bad\n", 0o600)
@@ -275,6 +279,9 @@ func (s *refusalSite) everything() []string {
 	}
 	for _, x := range s.jsonList("context", "list") {
 		all = append(all, "context "+x.str("name"))
+	}
+	for _, f := range s.jsonList("fs", "ls", "-R", "hdfs:///") {
+		all = append(all, "file "+f.str("path"))
 	}
 	store := s.store()
 	buckets, err := store.ListBuckets(context.Background())

@@ -5,7 +5,6 @@ package clustertest
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,10 +36,8 @@ const storeKey, storeSecret = "millrace-test", "millrace-test-secret"
 // startStore starts an embedded store or a MinIO, and the proxy.
 func startStore(t *testing.T, name string, hook func(faultproxy.Request) faultproxy.Fault) *storeProcess {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s := &storeProcess{t: t, name: name, address: l.Addr().String(), dir: t.TempDir()}
-	require.NoError(t, l.Close())
+	s := &storeProcess{t: t, name: name, address: freeAddress(t), dir: t.TempDir()}
+	var err error
 	s.direct, err = objectstore.NewS3(objectstore.Config{Endpoint: "http://" + s.address, AccessKey: storeKey, SecretKey: storeSecret})
 	require.NoError(t, err)
 	s.start()

@@ -58,13 +58,32 @@ func TestHouse(t *testing.T) {
 		}
 	})
 
-	t.Run("pure cores import nothing of the house", func(t *testing.T) {
+	t.Run("pure cores import nothing of the house but one another", func(t *testing.T) {
+		cores := map[string][]string{
+			"millrace/master/state":     {"millrace/hdfs", "millrace/hdfs/namespace"},
+			"millrace/master/scheduler": nil,
+			"millrace/hdfs/namespace":   {"millrace/hdfs"},
+		}
 		for _, p := range all {
-			if p.ImportPath != "millrace/master/state" && p.ImportPath != "millrace/master/scheduler" {
+			may, core := cores[p.ImportPath]
+			if !core {
 				continue
 			}
 			for _, d := range p.Deps {
-				if strings.HasPrefix(d, "millrace/") || d == "net" || d == "os/exec" {
+				if strings.HasPrefix(d, "millrace/") && !contains(may, d) || d == "net" || d == "os/exec" {
+					t.Errorf("%s depends on %s", p.ImportPath, d)
+				}
+			}
+		}
+	})
+
+	t.Run("the checker of chaos shares no code with what it checks", func(t *testing.T) {
+		for _, p := range all {
+			if p.ImportPath != "millrace/cmd/chaos/checker" {
+				continue
+			}
+			for _, d := range p.Deps {
+				if strings.HasPrefix(d, "millrace/") {
 					t.Errorf("%s depends on %s", p.ImportPath, d)
 				}
 			}
@@ -78,7 +97,7 @@ func TestHouse(t *testing.T) {
 		}{
 			{"github.com/hashicorp/raft", []string{"millrace/master", "millrace/master/fsm"}},
 			{"github.com/hashicorp/memberlist", []string{"millrace/pkg/membership"}},
-			{"github.com/minio/minio-go", []string{"millrace/pkg/objectstore"}},
+			{"github.com/minio/minio-go", []string{"millrace/pkg/objectstore", "millrace/cmd/chaos/checker"}},
 			{"github.com/versity/versitygw", []string{"millrace/pkg/embeddedstore"}},
 			{"github.com/urfave/cli", []string{"millrace/cmd/cli"}},
 		}
@@ -110,7 +129,7 @@ func TestHouse(t *testing.T) {
 // TestTopLevel holds what may lie at the top of the tree.
 func TestTopLevel(t *testing.T) {
 	allowed := strings.Fields(`master worker hdfs jobs pkg examples cmd docs docker-compose.yml go.mod go.sum Makefile
-		README.md CONTRIBUTING.md CHANGELOG.md LICENSE Dockerfile buf.yaml buf.gen.yaml bin`)
+		README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md LICENSE Dockerfile buf.yaml buf.gen.yaml bin`)
 	entries, err := os.ReadDir(moduleRoot(t))
 	require.NoError(t, err)
 	for _, e := range entries {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/agnivade/levenshtein"
 
+	"millrace/jobs"
 	"millrace/jobs/mapreduce"
 	"millrace/jobs/streaming"
 	"millrace/jobs/task"
@@ -36,6 +37,8 @@ func programs() []program {
 	return []program{
 		{Info{"cat", "cat", "millrace run cat s3://logs/2024/ s3://out/all/",
 			"copy the input's lines, one part per split"}, cat},
+		{Info{jobs.Distcp, jobs.Distcp, "millrace run distcp s3://logs/2024/ hdfs:///logs/2024/",
+			"copy files from store to store, byte for byte; what is there and the same is skipped"}, distcp},
 		{Info{"distinct", "distinct", "millrace run distinct s3://logs/users/ s3://out/users/",
 			"each line that is there, once"}, distinct},
 		{Info{"grep", "grep [-F] [-i] [-v] [-c] PATTERN", "millrace run grep s3://logs/ s3://out/errors/ -- -i 'error|panic'",
@@ -104,7 +107,11 @@ func Program(p *api.Program) (*task.Program, error) {
 		if err != nil {
 			return nil, err
 		}
-		return job.Program(nil)
+		program, err := job.Program(nil)
+		if err == nil {
+			program.CopiesFiles = p.GetName() == jobs.Distcp
+		}
+		return program, err
 	case api.ProgramKind_PROGRAM_KIND_STREAMING:
 		return streaming.New(p)
 	}

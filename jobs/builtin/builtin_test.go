@@ -172,7 +172,7 @@ func TestCheck(t *testing.T) {
 		{"grep", "a b", false, "one pattern"},
 		{"wrodcount", "", false, "did you mean wordcount?"},
 		{"Grep", "x", false, "did you mean grep?"},
-		{"frobnicate", "", false, "there are cat, distinct, grep, wordcount"},
+		{"frobnicate", "", false, "there are cat, distcp, distinct, grep, wordcount"},
 		{"", "", false, "no built-in program"},
 	} {
 		mapOnly, err := Check(test.name, strings.Fields(test.args))

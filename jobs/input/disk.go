@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"millrace/jobs"
 	"millrace/pkg/api"
 )
 
@@ -14,6 +15,9 @@ const gzipGrows = 4
 // runs, and for its segment until the job has ended. It takes the program to write about what it
 // reads; both are compressed, so that there is something to spare. A map of a map-only job needs none.
 func MapDisk(s *api.Split) (bytes int64) {
+	if s.GetFormat() == jobs.FormatFiles {
+		return 0 // they pass through
+	}
 	for _, p := range s.GetPieces() {
 		if p.GetWhole() && gzipped(p.GetKey()) {
 			bytes += gzipGrows * p.GetLength()

@@ -16,6 +16,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sync/errgroup"
 
+	"millrace/jobs"
 	"millrace/pkg/objectstore"
 )
 
@@ -29,7 +30,8 @@ type Lister interface {
 type Object struct {
 	Bucket, Key, ETag string
 	Size              int64
-	Inputs            int // how many of the job's inputs match it
+	Inputs            int    // how many of the job's inputs match it
+	Name              string // of a file to be copied: what follows the input's folder
 }
 
 // FileBucket is the bucket that local files appear in to code that knows object
@@ -87,13 +89,42 @@ const listedAtOnce = 8
 // It returns *NoMatchError for an input that matches nothing, and the store's errors
 // (objectstore.ErrNoSuchBucket, …) wrapped with the input.
 func List(ctx context.Context, s Lister, inputs []string) ([]Object, error) {
+	return list(ctx, s, inputs, hidden)
+}
+
+// ListFiles is List for a job that copies files: names that begin with _ or . are files as all others, and each object
+// has its Name, by which two are never called the same.
+func ListFiles(ctx context.Context, s Lister, inputs []string) ([]Object, error) {
+	all, err := list(ctx, s, inputs, func(string) bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	taken := make(map[string]int, len(all))
+	for i, o := range all {
+		if first, twice := taken[o.Name]; twice {
+			return nil, fmt.Errorf("%w: %s and %s would both be called %s: copy them to two places", objectstore.ErrInvalid, all[first].URL(), o.URL(), o.Name)
+		}
+		taken[o.Name] = i
+	}
+	return all, nil
+}
+
+// ListFor is the one of List and ListFiles that a job's input format asks for.
+func ListFor(ctx context.Context, s Lister, inputs []string, format string) ([]Object, error) {
+	if format == jobs.FormatFiles {
+		return ListFiles(ctx, s, inputs)
+	}
+	return List(ctx, s, inputs)
+}
+
+func list(ctx context.Context, s Lister, inputs []string, hidden func(path string) bool) ([]Object, error) {
 	found := make([][]Object, len(inputs))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(listedAtOnce)
 	for i, in := range inputs {
 		group.Go(func() error {
 			var err error
-			found[i], err = listOne(ctx, s, in)
+			found[i], err = listOne(ctx, s, in, hidden)
 			return err
 		})
 	}
@@ -121,7 +152,7 @@ func List(ctx context.Context, s Lister, inputs []string) ([]Object, error) {
 	return all, nil
 }
 
-func listOne(ctx context.Context, s Lister, in string) ([]Object, error) {
+func listOne(ctx context.Context, s Lister, in string, hidden func(path string) bool) ([]Object, error) {
 	u, err := objectstore.ParseURL(in)
 	if err != nil {
 		return nil, fmt.Errorf("input %w", err)
@@ -131,15 +162,17 @@ func listOne(ctx context.Context, s Lister, in string) ([]Object, error) {
 	if !folder {
 		o, err := s.Head(ctx, u.Bucket, u.Key)
 		if err == nil {
-			return []Object{{Bucket: u.Bucket, Key: u.Key, ETag: o.ETag, Size: o.Size}}, nil
+			return named([]Object{{Bucket: u.Bucket, Key: u.Key, ETag: o.ETag, Size: o.Size}}, u.Key), nil
 		}
 		if !errors.Is(err, objectstore.ErrNotExist) {
 			return nil, wrap(err)
 		}
 	}
 	var objects []Object
+	base := u.Key
 	if fixed := fixedPart(u.Key); fixed != u.Key {
-		objects, err = listGlob(ctx, s, u, fixed)
+		base = fixed
+		objects, err = listGlob(ctx, s, u, fixed, hidden)
 		if err != nil {
 			return nil, wrap(err)
 		}
@@ -149,6 +182,7 @@ func listOne(ctx context.Context, s Lister, in string) ([]Object, error) {
 		if !folder {
 			prefix += "/"
 		}
+		base = prefix
 		objects, err = collect(ctx, s, u.Bucket, prefix, func(key string) bool { return !hidden(key[len(prefix):]) })
 		if err != nil {
 			return nil, wrap(err)
@@ -157,7 +191,16 @@ func listOne(ctx context.Context, s Lister, in string) ([]Object, error) {
 	if len(objects) == 0 {
 		return nil, &NoMatchError{Input: in}
 	}
-	return objects, nil
+	return named(objects, base), nil
+}
+
+// named gives objects their names below the folder that a key is in.
+func named(objects []Object, key string) []Object {
+	folder := strings.LastIndexByte(key, '/') + 1
+	for i := range objects {
+		objects[i].Name = objects[i].Key[folder:]
+	}
+	return objects
 }
 
 // fixedPart is what stands before the first character of a glob that means
@@ -170,7 +213,7 @@ func fixedPart(key string) string {
 }
 
 // listGlob lists from the longest fixed prefix and keeps what matches.
-func listGlob(ctx context.Context, s Lister, u objectstore.URL, fixed string) ([]Object, error) {
+func listGlob(ctx context.Context, s Lister, u objectstore.URL, fixed string, hidden func(path string) bool) ([]Object, error) {
 	pattern := u.Key
 	if strings.HasSuffix(pattern, "/") {
 		pattern += "**/*"
@@ -214,9 +257,13 @@ func anyFolder(key string, least int, match func(string) bool) bool {
 
 // collect lists what is to be kept. keep may be called by many goroutines at once.
 func collect(ctx context.Context, s Lister, bucket, prefix string, keep func(key string) bool) ([]Object, error) {
-	return objectstore.ListAll(ctx, s, bucket, prefix, func(o objectstore.Object) (Object, bool) {
+	objects, err := objectstore.ListAll(ctx, s, bucket, prefix, func(o objectstore.Object) (Object, bool) {
 		return Object{Bucket: bucket, Key: o.Key, ETag: o.ETag, Size: o.Size}, !o.Prefix && !strings.HasSuffix(o.Key, "/") && keep(o.Key)
 	})
+	if errors.Is(err, objectstore.ErrNotExist) { // a folder of a block store that is not there
+		return nil, nil
+	}
+	return objects, err
 }
 
 // hidden says whether a path segment begins with _ or . (Hadoop's rule).

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/s2"
 	"google.golang.org/protobuf/proto"
 
+	"millrace/jobs"
 	"millrace/pkg/api"
 )
 
@@ -118,11 +119,17 @@ func decode(data []byte) (*Plan, error) {
 
 // checkSplit refuses what a Reader could not make sense of.
 func checkSplit(s *api.Split) error {
+	least := int64(1) // bytes of a piece
+	if s.GetFormat() == jobs.FormatFiles {
+		least = 0
+	}
 	for i, p := range s.GetPieces() {
 		switch {
 		case p.GetKey() == "":
 			return fmt.Errorf("piece %d names no object", i)
-		case p.Offset < 0 || p.Length < 1 || p.Length > math.MaxInt64-p.Offset || p.Offset+p.Length > p.ObjectSize:
+		case least == 0 && (p.Name == "" || !p.Whole):
+			return fmt.Errorf("piece %d of %s is to be a file with a name and is not", i, objectURL(p.Bucket, p.Key))
+		case p.Offset < 0 || p.Length < least || p.Length > math.MaxInt64-p.Offset || p.Offset+p.Length > p.ObjectSize:
 			return fmt.Errorf("piece %d of %s: bytes %d+%d are not within its %d", i, objectURL(p.Bucket, p.Key), p.Offset, p.Length, p.ObjectSize)
 		case p.Whole && (p.Offset != 0 || p.Length != p.ObjectSize):
 			return fmt.Errorf("piece %d of %s is to be whole and is not", i, objectURL(p.Bucket, p.Key))

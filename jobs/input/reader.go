@@ -23,7 +23,11 @@ type ReadError struct {
 }
 
 func (e *ReadError) Error() string {
-	return fmt.Sprintf("read %s at byte %d: %v", e.URL, e.Offset, e.Err)
+	said := fmt.Sprint(e.Err)
+	if of, ok := e.Err.(*objectstore.Error); ok && of.URL == e.URL {
+		said = of.Said()
+	}
+	return fmt.Sprintf("read %s at byte %d: %s", e.URL, e.Offset, said)
 }
 func (e *ReadError) Unwrap() error { return e.Err }
 
@@ -31,7 +35,7 @@ func (e *ReadError) Unwrap() error { return e.Err }
 // damaged, changed, gone, or has too long a record.
 func (e *ReadError) Lasting() bool {
 	for _, lasting := range []error{
-		ErrDamaged, ErrRecordTooLong, objectstore.ErrPrecondition, objectstore.ErrNotExist, objectstore.ErrNoSuchBucket,
+		ErrDamaged, ErrRecordTooLong, objectstore.ErrDamaged, objectstore.ErrPrecondition, objectstore.ErrNotExist, objectstore.ErrNoSuchBucket,
 	} {
 		if errors.Is(e.Err, lasting) {
 			return true

@@ -19,6 +19,9 @@ func Cut(objects []Object, size int64, format string) []*api.Split {
 	if size < 1 {
 		size = jobs.DefaultSplitSize
 	}
+	if format == jobs.FormatFiles {
+		return pack(objects, size)
+	}
 	p := packer{size: size, format: format}
 	for _, o := range objects {
 		switch {
@@ -32,6 +35,24 @@ func Cut(objects []Object, size int64, format string) []*api.Split {
 				p.add(o, offset, min(size, o.Size-offset), false)
 			}
 		}
+	}
+	p.flush()
+	return p.splits
+}
+
+// maxFiles bounds the files of one split of those that are copied: each costs requests, however small it is, and many
+// nodes make them sooner.
+const maxFiles = 250
+
+// pack makes splits of whole files, empty ones too: small ones together, up to the size.
+func pack(objects []Object, size int64) []*api.Split {
+	p := packer{size: size, format: jobs.FormatFiles}
+	for _, o := range objects {
+		if len(p.pieces) == maxFiles {
+			p.flush()
+		}
+		p.add(o, 0, o.Size, true)
+		p.pieces[len(p.pieces)-1].Name = o.Name
 	}
 	p.flush()
 	return p.splits

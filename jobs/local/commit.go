@@ -82,6 +82,10 @@ func (p *places) target(ctx context.Context, u objectstore.URL, overwrite bool) 
 		if !overwrite {
 			return nil, refuse("output %s is not empty: it has %s", display(u.String()), display(objectstore.URL{Bucket: u.Bucket, Key: o.Key}.String()))
 		}
+		if (u.Bucket == fileBucket || prefix == "") && strings.Contains(strings.TrimPrefix(o.Key, prefix), "/") {
+			return nil, refuse("output %s has more in it than a result (%s): --overwrite would delete all of it; name a folder in it",
+				display(u.String()), display(objectstore.URL{Bucket: u.Bucket, Key: o.Key}.String()))
+		}
 		old = append(old, o.Key)
 	}
 	if u.Bucket == fileBucket {

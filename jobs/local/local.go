@@ -217,6 +217,9 @@ func (r *run) plan(ctx context.Context) error {
 	if len(s.Input) == 0 || s.Output == "" {
 		return refuse("a job needs an input and an output")
 	}
+	if r.Program.CopiesFiles {
+		return refuse("%s copies files on a cluster; in this process millrace fs cp -r does", r.Program.Name)
+	}
 	if s.InputFormat != "" && s.InputFormat != "text" {
 		return refuse("input format %q is not known", s.InputFormat)
 	}

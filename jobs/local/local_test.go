@@ -187,6 +187,10 @@ func TestTheOutputDirectory(t *testing.T) {
 	if got := names(t, out); !slices.Equal(got, []string{"_SUCCESS", "part-r-00000"}) {
 		t.Errorf("overwritten output %v", got)
 	}
+	write(t, out+"/letters/mine.txt", "x")
+	if _, err := run(again); !errors.Is(err, local.ErrRefused) || !strings.Contains(err.Error(), "has more in it than a result ("+out+"/letters/mine.txt)") {
+		t.Errorf("a folder with other people's files is overwritten: %v", err)
+	}
 }
 
 func TestAFailedRunLeavesNothing(t *testing.T) {

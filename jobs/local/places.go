@@ -52,7 +52,7 @@ func (p *places) url(s string) (objectstore.URL, error) {
 	case !ok:
 		path = s
 	case scheme != "file":
-		u, err := objectstore.ParseURL(s)
+		u, err := objectstore.ParseS3(s)
 		if err == nil && p.s3 == nil {
 			err = errNoStore
 		}

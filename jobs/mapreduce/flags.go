@@ -104,6 +104,12 @@ func setFlag(c *localFlags, name, value string) error {
 			return fmt.Errorf("--memory %s: want a size such as 512MiB", value)
 		}
 		c.Spec.MemoryBytes = int64(n)
+	case "max-record":
+		n, err := humanize.ParseBytes(value)
+		if err != nil || n == 0 || n > 1<<50 {
+			return fmt.Errorf("--max-record %s: want a size such as 64MiB", value)
+		}
+		c.Spec.MaxRecordBytes = int64(n)
 	case "D":
 		key, property, ok := strings.Cut(value, "=")
 		if !ok || key == "" {

@@ -65,6 +65,7 @@ func TestTheProcessByItself(t *testing.T) {
 		{"--local DIR/in DIR/x --compress rar", 2, "want gzip"},
 		{"--local DIR/in DIR/x --reduces", 2, "needs a value"},
 		{"--local DIR/in DIR/x --memory 0", 2, "want a size"},
+		{"--local DIR/in DIR/x --max-record 0", 2, "want a size"},
 		{"--local DIR/in DIR/x -D novalue", 2, "want KEY=VALUE"},
 		{"--local DIR/in DIR/x --json=perhaps", 2, "want true or false"},
 		{"--local DIR/in DIR/x --reduces 2", 2, "has no reducer"},

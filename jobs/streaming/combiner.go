@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"millrace/jobs"
 	"millrace/jobs/engine"
 	"millrace/jobs/task"
 	"millrace/pkg/record"
@@ -37,7 +38,7 @@ func newCombiner(t *task.Context, line string) *combiner {
 	return c
 }
 
-func (c *combiner) dir() string { return filepath.Join(c.task.Lease().WorkDir, ".combine") }
+func (c *combiner) dir() string { return filepath.Join(c.task.Lease().WorkDir, jobs.CombineDir) }
 
 // add takes a line of the mapper. Errors end the task.
 func (c *combiner) add(line []byte) {

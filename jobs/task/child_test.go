@@ -206,7 +206,7 @@ func startChild(t *testing.T) *child {
 		c.conn.Close()
 		select {
 		case <-c.ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("the child does not end with its socket")
 			_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
 			<-c.ended
@@ -229,7 +229,7 @@ func (c *child) send(m *api.ToChild) {
 func (c *child) receive() *api.FromChild {
 	c.t.Helper()
 	m := &api.FromChild{}
-	_ = c.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	if err := protodelim.UnmarshalFrom(c.in, m); err != nil {
 		c.t.Fatalf("receive: %v; its standard error: %s", err, c.stderr.String())
 	}

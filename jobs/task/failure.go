@@ -8,6 +8,7 @@ import (
 
 	"millrace/jobs/input"
 	"millrace/pkg/api"
+	"millrace/pkg/objectcopy"
 	"millrace/pkg/objectstore"
 	"millrace/pkg/shortage"
 )
@@ -94,6 +95,9 @@ func namingStore(err error, store *api.ObjectStore) error {
 	if store.GetEndpoint() == "" || !errors.Is(err, objectstore.ErrUnreachable) {
 		return err
 	}
+	if e := new(objectstore.Error); errors.As(err, &e) && strings.HasPrefix(e.URL, objectstore.HDFS) {
+		return err // not that one
+	}
 	return fmt.Errorf("object store %s: %w", store.GetEndpoint(), err)
 }
 
@@ -105,6 +109,7 @@ func failure(ctx context.Context, err error, url string, offset int64) *api.Fail
 		program *ProgramError
 		segment *segmentError
 		read    *input.ReadError
+		differs *objectcopy.DiffersError
 	)
 	switch {
 	case errors.As(err, &segment):
@@ -123,6 +128,8 @@ func failure(ctx context.Context, err error, url string, offset int64) *api.Fail
 		}
 	case errors.Is(err, objectstore.ErrNoSuchUpload): // expired, or dropped by a lifecycle rule
 		f.Kind, f.Message = api.FailureKind_FAILURE_KIND_STORE, "the object store has lost the unfinished upload: "+err.Error()
+	case errors.As(err, &differs): // and will, wherever it is tried
+		f.Kind, f.Input = api.FailureKind_FAILURE_KIND_INPUT, differs.From.String()
 	case errors.As(err, &program):
 		f.Kind = api.FailureKind_FAILURE_KIND_PROGRAM
 		f.ExitCode, f.Signal = int32(program.ExitCode), program.Signal

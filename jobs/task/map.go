@@ -30,6 +30,9 @@ func collectorMemory(lease int64) int64 {
 }
 
 func (a *attempt) runMap() error {
+	if a.Program.CopiesFiles {
+		return a.copyFiles()
+	}
 	l, t := a.Lease, a.task
 	split := l.Split
 	if split == nil {

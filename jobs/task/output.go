@@ -30,7 +30,11 @@ func newOutput(ctx context.Context, store Uploader, to *api.Output) (*output, er
 	if to.Format != "" && to.Format != "text" {
 		return nil, fmt.Errorf("output format %q is not known", to.Format)
 	}
-	o := &output{parts: newParts(ctx, store, to)}
+	p, err := newParts(ctx, store, to)
+	if err != nil {
+		return nil, err
+	}
+	o := &output{parts: p}
 	switch to.Compress {
 	case "", "none":
 	case "gzip", "gz":

@@ -17,6 +17,7 @@ import (
 
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/objectstore/objectstoretest"
 )
 
 // fakeUploads keeps parts, and fails at one if told to.
@@ -254,5 +255,73 @@ func TestWritingAllocatesNothingPerRecord(t *testing.T) {
 	key, value := []byte("key"), []byte("value")
 	if n := testing.AllocsPerRun(1000, func() { _ = o.write(key, value) }); n != 0 {
 		t.Errorf("%v allocations per record", n)
+	}
+}
+
+// A file is written in order, one part on its way while the next is filled, and sealed when all of it is there.
+func TestOutputInABlockStore(t *testing.T) {
+	files := objectstoretest.NewFiles()
+	ctx := t.Context()
+	id, err := files.CreateUpload(ctx, "hdfs://j-1", "out/part-r-00000", map[string]string{"millrace-job": "s-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := newOutput(ctx, files, &api.Output{Bucket: "hdfs://j-1", Key: "out/part-r-00000", UploadId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	for i := range 5 {
+		key := strings.Repeat(fmt.Sprint(i), firstPart*2/3)
+		want.WriteString(key + "\n")
+		if err := o.write([]byte(key), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files.Hidden("s-1")[0].Sealed {
+		t.Error("it is sealed while it is written")
+	}
+	if err := o.close(); err != nil {
+		t.Fatal(err)
+	}
+	h := files.Hidden("s-1")[0]
+	if !h.Sealed || string(h.Data) != want.String() {
+		t.Errorf("sealed: %v; %d bytes, want %d", h.Sealed, len(h.Data), want.Len())
+	}
+	if h.Parts != o.parts.count() || o.parts.bytes != int64(len(h.Data)) {
+		t.Errorf("it reports %d parts of %d bytes, there are %d of %d", o.parts.count(), o.parts.bytes, h.Parts, len(h.Data))
+	}
+}
+
+func TestEmptyOutputInABlockStore(t *testing.T) {
+	files := objectstoretest.NewFiles()
+	id, _ := files.CreateUpload(t.Context(), "hdfs://j-1", "k", map[string]string{"millrace-job": "s-1"})
+	o, err := newOutput(t.Context(), files, &api.Output{Bucket: "hdfs://j-1", Key: "k", UploadId: id})
+	if err = errors.Join(err, o.close()); err != nil {
+		t.Fatal(err)
+	}
+	if h := files.Hidden("s-1")[0]; !h.Sealed || len(h.Data) != 0 {
+		t.Errorf("%+v", h)
+	}
+}
+
+// An attempt that is given up, or whose last part has failed, seals nothing.
+func TestNothingIsSealedAfterAnError(t *testing.T) {
+	files := objectstoretest.NewFiles()
+	id, _ := files.CreateUpload(t.Context(), "hdfs://j-1", "k", map[string]string{"millrace-job": "s-1"})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	o, err := newOutput(ctx, files, &api.Output{Bucket: "hdfs://j-1", Key: "k", UploadId: id})
+	if err = errors.Join(err, o.write([]byte("k"), nil)); err != nil {
+		t.Fatal(err)
+	}
+	cancel(ErrKilled)
+	if err := o.close(); !errors.Is(err, ErrKilled) {
+		t.Errorf("%v", err)
+	}
+	if files.Hidden("s-1")[0].Sealed {
+		t.Error("it is sealed")
+	}
+	if _, err := newOutput(t.Context(), &fakeUploads{}, &api.Output{Bucket: "hdfs://j-1", Key: "k"}); err == nil {
+		t.Error("a store that cannot seal is taken")
 	}
 }

@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -44,11 +45,12 @@ func PartOffset(number int) int64 {
 }
 
 // parts cuts a byte stream into the parts of one upload and has up to inFlight
-// of them on their way at once. Not for concurrent use.
+// of them on their way at once; in a block store it is one, as its files are written in order. Not for concurrent use.
 type parts struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	store  Uploader
+	sealer objectstore.Sealer // of a block store; nil: the upload is completed by somebody else
 	to     *api.Output
 
 	buf    []byte // of the part being filled
@@ -60,13 +62,25 @@ type parts struct {
 	wait sync.WaitGroup
 }
 
-func newParts(ctx context.Context, store Uploader, to *api.Output) *parts {
+func newParts(ctx context.Context, store Uploader, to *api.Output) (*parts, error) {
 	p := &parts{store: store, to: to, number: 1, size: PartSize(1), free: make(chan []byte, inFlight)}
+	if objectstore.IsHDFS(to.Bucket) {
+		var ok bool
+		if p.sealer, ok = store.(objectstore.Sealer); !ok {
+			return nil, fmt.Errorf("output %s: %w", p.place(), errNoFiles)
+		}
+	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	for range inFlight - 1 {
 		p.free <- nil // grows when it is used: small outputs need little
 	}
-	return p
+	return p, nil
+}
+
+var errNoFiles = errors.New("the worker cannot reach clusters' files: it may be of an older version; upgrade it")
+
+func (p *parts) place() objectstore.URL {
+	return objectstore.URL{Bucket: p.to.Bucket, Key: p.to.Key}
 }
 
 // Write takes over no slice. An error of an earlier part comes back here or from close.
@@ -101,9 +115,6 @@ func (p *parts) full() error {
 
 // flush sends buf on its way and takes an empty one, waiting until there is one.
 func (p *parts) flush() error {
-	if p.number > maxParts {
-		return fmt.Errorf("output s3://%s/%s: more than %d parts", p.to.Bucket, p.to.Key, maxParts)
-	}
 	if err := p.send(); err != nil {
 		return err
 	}
@@ -120,17 +131,25 @@ func (p *parts) flush() error {
 }
 
 func (p *parts) send() error {
+	switch {
+	case p.sealer != nil:
+		p.wait.Wait() // for the part before: one is on its way while the next one is filled
+	case p.number > maxParts:
+		return fmt.Errorf("output %s: more than %d parts", p.place(), maxParts)
+	}
 	if p.ctx.Err() != nil {
 		return context.Cause(p.ctx)
 	}
 	data, number := p.buf, p.number
 	p.bytes += int64(len(data))
 	p.number++
-	p.size = PartSize(p.number)
+	if p.sealer == nil { // a file may have as many parts as it takes
+		p.size = PartSize(p.number)
+	}
 	p.buf = nil
 	p.wait.Go(func() {
 		if _, err := p.store.UploadPart(p.ctx, p.to.Bucket, p.to.Key, p.to.UploadId, number, data); err != nil {
-			p.cancel(fmt.Errorf("upload part %d of s3://%s/%s: %w", number, p.to.Bucket, p.to.Key, err))
+			p.cancel(fmt.Errorf("upload part %d of %s: %w", number, p.place(), err))
 		}
 		if len(data) > bigPart {
 			data = nil // one at a time: none is kept
@@ -143,9 +162,6 @@ func (p *parts) send() error {
 // close sends what is left (an empty output is one empty part) and waits for all parts.
 func (p *parts) close() error {
 	if len(p.buf) > 0 || p.number == 1 {
-		if p.number > maxParts {
-			return fmt.Errorf("output s3://%s/%s: more than %d parts", p.to.Bucket, p.to.Key, maxParts)
-		}
 		if err := p.send(); err != nil {
 			p.wait.Wait()
 			return err
@@ -154,6 +170,11 @@ func (p *parts) close() error {
 	p.wait.Wait()
 	if err := p.ctx.Err(); err != nil {
 		return context.Cause(p.ctx)
+	}
+	if p.sealer != nil {
+		if err := p.sealer.SealUpload(p.ctx, p.to.Bucket, p.to.Key, p.to.UploadId); err != nil {
+			return fmt.Errorf("end %s: %w", p.place(), err)
+		}
 	}
 	p.cancel(nil)
 	return nil

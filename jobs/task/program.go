@@ -20,6 +20,8 @@ type Program struct {
 	NewReducer func(*Context) (Reducer, error)
 	// MapOnly says that the maps write the output: there is nothing to reduce.
 	MapOnly bool
+	// CopiesFiles says that the maps copy whole files, and nothing else is asked of the program.
+	CopiesFiles bool
 
 	// Fold combines in place on the map side; see engine.FoldFunc.
 	Fold engine.FoldFunc

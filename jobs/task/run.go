@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
 
+	"millrace/jobs"
 	"millrace/jobs/input"
 	"millrace/pkg/api"
 )
@@ -106,7 +108,7 @@ func (a *attempt) run() error {
 	a.progress.task.Store(a.task)
 	var err error
 	if l.WorkDir != "" {
-		a.spill = l.WorkDir + "/.spill"
+		a.spill = filepath.Join(l.WorkDir, jobs.SpillDir)
 	} else if a.spill, err = os.MkdirTemp("", "millrace-spill-"); err != nil {
 		return fmt.Errorf("make a directory for spills: %w", err)
 	}

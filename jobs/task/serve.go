@@ -17,6 +17,7 @@ import (
 
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/protocol"
 )
 
 // The child's environment.
@@ -31,7 +32,6 @@ const (
 const Version = "1"
 
 const (
-	protocol           = 1
 	maxProtocolMessage = 64 << 20 // bytes of one message from the worker: a plan's largest split is far below
 	progressEvery      = 200 * time.Millisecond
 	killGrace          = 500 * time.Millisecond // for a cancelled attempt to end by itself
@@ -132,7 +132,7 @@ type finished struct {
 
 func (s *session) serve(ctx context.Context) error {
 	if err := s.send(&api.FromChild{Message: &api.FromChild_Hello{Hello: &api.ChildHello{
-		ProtocolMin: protocol, ProtocolMax: protocol, SdkVersion: Version}}}); err != nil {
+		ProtocolMin: protocol.OldestAttempt, ProtocolMax: protocol.Attempt, SdkVersion: Version}}}); err != nil {
 		return err
 	}
 	go s.read() // ends with the socket, which Serve closes
@@ -212,8 +212,8 @@ func (s *session) send(m *api.FromChild) error {
 func (s *session) handle(ctx context.Context, m *api.ToChild) error {
 	switch m := m.Message.(type) {
 	case *api.ToChild_Welcome:
-		if m.Welcome.Protocol != protocol {
-			return fmt.Errorf("the worker chose protocol %d; this program speaks %d", m.Welcome.Protocol, protocol)
+		if p := m.Welcome.Protocol; p < protocol.OldestAttempt || p > protocol.Attempt {
+			return fmt.Errorf("the worker chose the attempt protocol %d; this program speaks %d to %d", p, protocol.OldestAttempt, protocol.Attempt)
 		}
 	case *api.ToChild_Lease:
 		if s.lease != nil {
@@ -256,7 +256,9 @@ func (s *session) attempt(ctx context.Context, c Config) *api.AttemptResult {
 		if l.StoreRetriesPerSecond > 0 {
 			budget = objectstore.NewBudget(l.StoreRetriesPerSecond)
 		}
-		s.opened, err = s.Open(l.Store, budget, &s.retried)
+		if s.opened, err = s.Open(l.Store, budget, &s.retried); err == nil {
+			s.opened = withFiles(s.opened, l.FilesSocket)
+		}
 	}
 	if err == nil {
 		c.Store = s.opened

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"millrace/pkg/api"
+	"millrace/pkg/filesocket"
+	"millrace/pkg/objectstore/objectstoretest"
 	"millrace/pkg/record"
 )
 
@@ -311,4 +313,49 @@ func alive(pid int) bool {
 	}
 	rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
 	return !slices.Contains([]string{"Z", "X"}, strings.Fields(rest)[0])
+}
+
+// A child reaches clusters' files through its worker, for which it needs no more than the socket's name.
+func TestAChildReadsAndWritesFiles(t *testing.T) {
+	files := objectstoretest.NewFiles()
+	worker, err := filesocket.Listen(files, os.Geteuid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer worker.Close()
+	text := strings.Repeat("a word\nand another\n", 1000)
+	files.Write("hdfs://j-1/in", text)
+	id, _ := files.CreateUpload(t.Context(), "hdfs://j-1", "out/part-r-00000", map[string]string{"millrace-job": "s-TEST"})
+	worker.Allow("hdfs://j-1", "out/part-r-00000", id)
+	c := startChild(t)
+	m := c.mapLease(0, "", "wordcount")
+	m.Split = &api.Split{Pieces: []*api.Piece{{Bucket: "hdfs://j-1", Key: "in", Length: int64(len(text)), ObjectSize: int64(len(text))}}}
+	m.Partitions, m.FilesSocket = 1, worker.Name()
+	if f := c.run(m).Result.Failure; f != nil {
+		t.Fatal(f)
+	}
+	r := c.lease(api.TaskKind_TASK_KIND_REDUCE, 0, "wordcount")
+	r.Maps, r.FilesSocket, r.Output = 1, worker.Name(), &api.Output{Bucket: "hdfs://j-1", Key: "out/part-r-00000", UploadId: id}
+	c.send(&api.ToChild{Message: &api.ToChild_Lease{Lease: r}})
+	c.send(&api.ToChild{Message: &api.ToChild_Segments{Segments: &api.ChildSegments{Attempt: r.Attempt, Segments: []*api.ChildSegment{segment(t, 0, 0, m.SegmentPath)}}}})
+	res := c.result().Result
+	if res.Failure != nil {
+		t.Fatal(res.Failure)
+	}
+	h := files.Hidden("s-TEST")[0]
+	want := "a\t1000\nand\t1000\nanother\t1000\nword\t1000\n"
+	if string(h.Data) != want || !h.Sealed || res.OutputBytes != int64(len(want)) || res.OutputParts != 1 {
+		t.Errorf("%q, sealed %v; %v", h.Data, h.Sealed, res)
+	}
+}
+
+// A worker of a version without files says nothing of a socket: that is what the failure is about.
+func TestAWorkerWithoutFiles(t *testing.T) {
+	c := startChild(t)
+	l := c.mapLease(0, "", "wordcount")
+	l.Split = &api.Split{Pieces: []*api.Piece{{Bucket: "hdfs://j-1", Key: "in", Length: 10, ObjectSize: 10}}}
+	f := c.run(l).Result.Failure
+	if f == nil || !strings.Contains(f.Message, "the worker cannot reach clusters' files") || f.Input != "hdfs://j-1/in" {
+		t.Errorf("%v", f)
+	}
 }

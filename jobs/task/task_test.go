@@ -71,6 +71,7 @@ func TestKindsOfFailure(t *testing.T) {
 		"disk full":            {t.Context(), full, api.FailureKind_FAILURE_KIND_RESOURCE, ""},
 		"disk full in combine": {t.Context(), programError("finish the mapper", fmt.Errorf("combine: %w", full)), api.FailureKind_FAILURE_KIND_RESOURCE, ""},
 		"input damaged":        {t.Context(), read(input.ErrDamaged), api.FailureKind_FAILURE_KIND_INPUT, "s3://b/k"},
+		"block lost":           {t.Context(), read(&objectstore.Error{Op: "get", URL: "s3://b/k", Kind: objectstore.ErrDamaged}), api.FailureKind_FAILURE_KIND_INPUT, "s3://b/k"},
 		"record too long":      {t.Context(), read(input.ErrRecordTooLong), api.FailureKind_FAILURE_KIND_INPUT, "s3://b/k"},
 		"body cut short":       {t.Context(), read(io.ErrUnexpectedEOF), api.FailureKind_FAILURE_KIND_PROGRAM, "s3://b/k"},
 		"quota":                {t.Context(), &os.PathError{Op: "write", Path: "/x", Err: syscall.EDQUOT}, api.FailureKind_FAILURE_KIND_RESOURCE, ""},

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"millrace/master/state"
+	"millrace/pkg/protocol"
 )
 
 // Result is what applying an entry gives (raft.ApplyFuture.Response).
@@ -21,37 +22,81 @@ type Result struct {
 
 // FSM is the raft.FSM of a master.
 type FSM struct {
-	store *state.Store
-	log   *zap.Logger
+	store  *state.Store
+	log    *zap.Logger
+	failed func(error)
+	stuck  error // what could not be read: nothing after it is applied
 }
 
 var _ raft.FSM = (*FSM)(nil)
 
-// New returns the FSM over a store, which nobody else may write.
-func New(store *state.Store, log *zap.Logger) *FSM { return &FSM{store, log} }
+// New returns the FSM over a store, which nobody else may write. It tells failed, once, of an entry that cannot be read:
+// the state stays as it was before it, for good, and no snapshot is taken any more, so that a later version can go on from there.
+func New(store *state.Store, log *zap.Logger, failed func(error)) *FSM {
+	return &FSM{store: store, log: log, failed: failed}
+}
 
 // Apply carries out one entry and returns a Result. An entry that cannot be read
-// changes nothing.
+// changes nothing, nor does any that follows: this master's state would differ from that of those who could read it.
 func (f *FSM) Apply(entry *raft.Log) any {
+	if f.stuck != nil {
+		return Result{Err: f.stuck}
+	}
 	c, err := Decode(entry.Data)
 	if err != nil {
-		err = fmt.Errorf("log index %d: %w", entry.Index, err)
-		// On a follower nobody reads the result, and the site must hear of it: this
-		// master's state now differs from that of those who could read the entry.
-		f.log.Error("cannot apply a log entry: is this master older than the others?", zap.Error(err))
-		return Result{Err: err}
+		f.stuck = fmt.Errorf("log index %d: %w", entry.Index, err)
+		f.log.Error("cannot apply a log entry: is this master older than the others?", zap.Error(f.stuck))
+		f.failed(f.stuck)
+		return Result{Err: f.stuck}
 	}
 	value, err := f.store.Apply(entry.Index, c)
 	return Result{value, err}
 }
 
 // Snapshot captures the state; it costs next to nothing.
-func (f *FSM) Snapshot() (raft.FSMSnapshot, error) { return snapshot{f.store.View()}, nil }
+func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
+	if f.stuck != nil {
+		return nil, f.stuck
+	}
+	return snapshot{f.store.View()}, nil
+}
 
 // Restore replaces the state by a snapshot, or leaves it as it is on an error.
 func (f *FSM) Restore(r io.ReadCloser) error {
 	defer r.Close() // read to its end or given up: nothing to learn from closing it
-	return f.store.Restore(r)
+	return Restore(f.store, r)
+}
+
+// Restore replaces a store's state by a snapshot, if this binary reads it.
+func Restore(store *state.Store, snapshot io.Reader) error {
+	return store.Restore(snapshot, func(written int) error { return protocol.Readable("snapshot", written) })
+}
+
+// Alone is an FSM for a log of which the end may be lost: its snapshot is that of a state which goes on by itself.
+func Alone(f *FSM) raft.FSM { return alone{f} }
+
+type alone struct{ *FSM }
+
+// Snapshot is FSM's.
+func (a alone) Snapshot() (raft.FSMSnapshot, error) {
+	if a.stuck == nil {
+		if err := GoOnAlone(a.store); err != nil {
+			return nil, err
+		}
+	}
+	return a.FSM.Snapshot()
+}
+
+// GoOnAlone prepares the state of a backup, or of a log of which the end may be lost, for going on from there: nothing gets a name
+// that something in the world outside may have got after it, and no node is told off where it may have been put.
+func GoOnAlone(store *state.Store) error {
+	if MayHoldFiles(store.View().Protocol()) {
+		store.SkipFileIDs()
+	}
+	if MayHoldFleets(store.View().Protocol()) {
+		return store.DoubtPlaces()
+	}
+	return nil
 }
 
 type snapshot struct{ view *state.View }

@@ -23,9 +23,30 @@ func entry(t *testing.T, index uint64, c state.Command) *raft.Log {
 	return &raft.Log{Index: index, Data: data}
 }
 
+// What goes on from a backup doubts where its pool's nodes are, once all masters know what that is.
+func TestWhatGoesOnAloneDoubtsWhereNodesAre(t *testing.T) {
+	for uses := needFiles; uses <= needFleet; uses++ {
+		store := state.New()
+		for i, c := range []state.Command{
+			state.CreateSite{Site: state.Site{ID: "s", Protocol: uses}, Cluster: state.Cluster{ID: "j-1", Name: "default"}},
+			state.PutNode{Node: state.Node{ID: "i-1", Role: state.RolePool, Pooled: true}},
+		} {
+			if _, err := store.Apply(uint64(i+1), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := GoOnAlone(store); err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := store.View().Node("i-1"); n.Unsure != (uses >= needFleet) {
+			t.Errorf("at protocol %d a node is unsure: %t", uses, n.Unsure)
+		}
+	}
+}
+
 func TestApply(t *testing.T) {
 	store := state.New()
-	f := New(store, zap.NewNop())
+	f := New(store, zap.NewNop(), func(err error) { t.Error(err) })
 	r := f.Apply(entry(t, 5, commands()[0])).(Result)
 	if site, ok := r.Value.(*state.Site); r.Err != nil || !ok || site.ID != "site" {
 		t.Errorf("%+v", r)
@@ -40,13 +61,14 @@ func TestApply(t *testing.T) {
 
 func TestAnEntryThatCannotBeReadIsReported(t *testing.T) {
 	core, logged := observer.New(zap.ErrorLevel)
-	f := New(state.New(), zap.New(core))
+	told := 0
+	f := New(state.New(), zap.New(core), func(error) { told++ })
 	r := f.Apply(&raft.Log{Index: 9, Data: []byte(`{"v":1,"type":"FlyToTheMoon"}`)}).(Result)
 	if !errors.Is(r.Err, ErrUnknownEntry) || !strings.Contains(r.Err.Error(), "log index 9") || !strings.Contains(r.Err.Error(), "FlyToTheMoon") {
 		t.Errorf("%v", r.Err)
 	}
-	if logged.Len() != 1 {
-		t.Errorf("%d log lines", logged.Len())
+	if logged.Len() != 1 || told != 1 {
+		t.Errorf("%d log lines, told %d times", logged.Len(), told)
 	}
 }
 
@@ -69,7 +91,7 @@ func (s *sink) Write(p []byte) (int, error) {
 
 func TestSnapshotHoldsTheStateOfItsMoment(t *testing.T) {
 	store := state.New()
-	f := New(store, zap.NewNop())
+	f := New(store, zap.NewNop(), func(err error) { t.Error(err) })
 	f.Apply(entry(t, 1, commands()[0]))
 	snap, err := f.Snapshot()
 	if err != nil {
@@ -91,7 +113,7 @@ func TestSnapshotHoldsTheStateOfItsMoment(t *testing.T) {
 }
 
 func TestASnapshotThatCannotBeWrittenIsCancelled(t *testing.T) {
-	f := New(state.New(), zap.NewNop())
+	f := New(state.New(), zap.NewNop(), func(err error) { t.Error(err) })
 	snap, _ := f.Snapshot()
 	s := sink{full: errors.New("disk full")}
 	if err := snap.Persist(&s); !errors.Is(err, s.full) || !s.cancelled || s.closed {

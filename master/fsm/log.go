@@ -21,6 +21,8 @@ var (
 	ErrUnclear = errors.New("the command's outcome is not known")
 	// ErrBusy: the log did not take the command in time. It was not logged.
 	ErrBusy = errors.New("the log does not take commands now")
+	// ErrDisk is for the log's disk to say that it did not take what was to be written: the leader steps down.
+	ErrDisk = errors.New("the log's disk")
 	// ErrClosed: the Log has been closed. The command was not logged.
 	ErrClosed = errors.New("log is closed")
 )
@@ -32,25 +34,51 @@ type Raft interface {
 	VerifyLeader() raft.Future
 }
 
+// While the leadership is being handed over Raft takes no commands. It gives up after an election's time-out, and leads on: that is
+// no loss of the leadership, which would end all that the leader has under way.
+const (
+	handOverWithin = 5 * time.Second
+	handOverPoll   = 10 * time.Millisecond
+)
+
 // enqueueTimeout bounds the wait for room in Raft's queue, if the context has no earlier deadline.
 const enqueueTimeout = 5 * time.Second
 
 // Log puts commands into the Raft log, on the leader.
 type Log struct {
 	raft Raft
+	cfg  LogConfig
 
 	mu      sync.Mutex
 	closed  bool
 	waiting sync.WaitGroup
 }
 
+// LogConfig is what a Log has to know beside Raft.
+type LogConfig struct {
+	Uses    func() int             // the protocol that the site uses: every master reads its entries
+	Stalled func() <-chan struct{} // closed when Raft waits for its disk, and answers nothing; nil: never
+}
+
 // NewLog returns a Log over a Raft node.
-func NewLog(r Raft) *Log { return &Log{raft: r} }
+func NewLog(r Raft, c LogConfig) *Log {
+	if c.Stalled == nil {
+		c.Stalled = func() <-chan struct{} { return nil }
+	}
+	return &Log{raft: r, cfg: c}
+}
 
 // Apply logs a command, waits until it is committed and applied here, and returns
 // what state made of it, errors included. When ctx ends first the command may be
 // applied nevertheless: the error then is ErrUnclear beside ctx's.
 func (l *Log) Apply(ctx context.Context, c state.Command) (any, error) {
+	if err := l.gate(c); err != nil {
+		return nil, err
+	}
+	return l.apply(ctx, c)
+}
+
+func (l *Log) apply(ctx context.Context, c state.Command) (any, error) {
 	data, err := Encode(c)
 	if err != nil {
 		return nil, err
@@ -92,8 +120,25 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// wait starts an operation and waits for its end or ctx's.
+// wait starts an operation and waits for its end or ctx's; again, while the leadership is being handed over.
 func (l *Log) wait(ctx context.Context, what string, start func() raft.Future) error {
+	late := time.Now().Add(handOverWithin)
+	for {
+		err := l.once(ctx, what, start)
+		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) || time.Now().After(late) {
+			return err
+		}
+		select {
+		case <-time.After(handOverPoll):
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return err // which says more, and that nothing was logged
+		}
+	}
+}
+
+func (l *Log) once(ctx context.Context, what string, start func() raft.Future) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -101,6 +146,13 @@ func (l *Log) wait(ctx context.Context, what string, start func() raft.Future) e
 	if l.closed {
 		l.mu.Unlock()
 		return fmt.Errorf("%s: %w", what, ErrClosed)
+	}
+	stalled := l.cfg.Stalled()
+	select {
+	case <-stalled:
+		l.mu.Unlock()
+		return fmt.Errorf("%s: %w: %w", what, ErrNotLeader, ErrDisk)
+	default:
 	}
 	l.waiting.Add(1)
 	l.mu.Unlock()
@@ -112,6 +164,8 @@ func (l *Log) wait(ctx context.Context, what string, start func() raft.Future) e
 	select {
 	case err := <-done:
 		return translate(what, err)
+	case <-stalled:
+		return translate(what, ErrDisk)
 	case <-ctx.Done():
 		return fmt.Errorf("%s: %w: %w", what, ErrUnclear, ctx.Err())
 	}
@@ -130,9 +184,11 @@ func translate(what string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+	case errors.Is(err, raft.ErrNotLeader):
 		return fmt.Errorf("%s: %w", what, ErrNotLeader)
-	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown):
+	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return fmt.Errorf("%s: %w: %w", what, ErrNotLeader, err)
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, ErrDisk):
 		return fmt.Errorf("%s: %w, %w: %w", what, ErrNotLeader, ErrUnclear, err)
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return fmt.Errorf("%s: %w", what, ErrBusy)

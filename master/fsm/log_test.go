@@ -3,14 +3,17 @@ package fsm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
 
 	"millrace/master/state"
+	"millrace/pkg/protocol"
 )
 
 // node is a one-master site on Raft, in memory.
@@ -38,11 +41,11 @@ func start(t *testing.T, d disk, bootstrap bool) *node {
 	c.NotifyCh = leads
 	store := state.New()
 	address, transport := raft.NewInmemTransport("")
-	r, err := raft.NewRaft(c, New(store, zap.NewNop()), d.logs, d.logs, d.snapshots, transport)
+	r, err := raft.NewRaft(c, New(store, zap.NewNop(), func(err error) { t.Error(err) }), d.logs, d.logs, d.snapshots, transport)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{r, store, NewLog(r)}
+	n := &node{r, store, NewLog(r, LogConfig{Uses: func() int { return store.View().Protocol() }})}
 	t.Cleanup(func() { n.stop(t) })
 	if bootstrap {
 		servers := raft.Configuration{Servers: []raft.Server{{ID: "m1", Address: address}}}
@@ -120,9 +123,15 @@ type fake struct {
 	result any
 	asked  chan struct{} // closed when an entry has come, if there is one
 	gate   chan struct{} // the futures end when it is closed; nil: at once
+
+	entries int // that came
 }
 
+// always is a site whose masters all read what this one writes.
+func always() LogConfig { return LogConfig{Uses: func() int { return protocol.Version }} }
+
 func (f *fake) Apply([]byte, time.Duration) raft.ApplyFuture {
+	f.entries++
 	if f.asked != nil {
 		close(f.asked)
 	}
@@ -153,21 +162,51 @@ func TestRaftsErrors(t *testing.T) {
 		{raft: raft.ErrLeadershipTransferInProgress, want: ErrNotLeader, notLeader: true},
 		{raft: raft.ErrLeadershipLost, want: raft.ErrLeadershipLost, notLeader: true, unclear: true},
 		{raft: raft.ErrRaftShutdown, want: raft.ErrRaftShutdown, notLeader: true, unclear: true},
+		{raft: fmt.Errorf("%w: full", ErrDisk), want: ErrDisk, notLeader: true, unclear: true}, // it steps down
 		{raft: raft.ErrEnqueueTimeout, want: ErrBusy},
 		{raft: raft.ErrAbortedByRestore, want: raft.ErrAbortedByRestore, unclear: true},
 	} {
-		l := NewLog(&fake{err: c.raft})
-		_, applied := l.Apply(t.Context(), state.EndJob{})
-		for _, err := range []error{applied, l.Barrier(t.Context()), l.VerifyLeader(t.Context())} {
-			if !errors.Is(err, c.want) || errors.Is(err, ErrNotLeader) != c.notLeader || errors.Is(err, ErrUnclear) != c.unclear {
-				t.Errorf("%v came as %v", c.raft, err)
+		synctest.Test(t, func(t *testing.T) {
+			l := NewLog(&fake{err: c.raft}, always())
+			_, applied := l.Apply(t.Context(), state.EndJob{})
+			for _, err := range []error{applied, l.Barrier(t.Context()), l.VerifyLeader(t.Context())} {
+				if !errors.Is(err, c.want) || errors.Is(err, ErrNotLeader) != c.notLeader || errors.Is(err, ErrUnclear) != c.unclear {
+					t.Errorf("%v came as %v", c.raft, err)
+				}
 			}
-		}
+		})
 	}
 }
 
+// handingOver refuses so many entries, as Raft does while it hands over the leadership.
+type handingOver struct {
+	fake
+	refusals int
+}
+
+func (h *handingOver) Apply(entry []byte, timeout time.Duration) raft.ApplyFuture {
+	if h.refusals--; h.refusals >= 0 {
+		return future{&fake{err: raft.ErrLeadershipTransferInProgress}}
+	}
+	return h.fake.Apply(entry, timeout)
+}
+
+// A leader that could not hand over leads on: nothing that waits for the log hears of it.
+func TestAHandOverThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if _, err := NewLog(&handingOver{fake{result: Result{}}, 30}, always()).Apply(t.Context(), state.EndJob{}); err != nil {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second+handOverPoll/2) // between two tries
+		defer cancel()
+		if _, err := NewLog(&handingOver{fake{}, 1 << 30}, always()).Apply(ctx, state.EndJob{}); !errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnclear) {
+			t.Errorf("when the caller waits no longer: %v", err)
+		}
+	})
+}
+
 func TestAnswersThatAreNone(t *testing.T) {
-	l := NewLog(&fake{result: "what?"})
+	l := NewLog(&fake{result: "what?"}, always())
 	if _, err := l.Apply(t.Context(), state.EndJob{}); err == nil {
 		t.Error("it took an answer that is no Result")
 	}
@@ -175,7 +214,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 
 func TestContextEndsTheWaitAndCloseWaitsForTheRest(t *testing.T) {
 	f := &fake{asked: make(chan struct{}), gate: make(chan struct{}), result: Result{}}
-	l := NewLog(f)
+	l := NewLog(f, always())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
@@ -211,4 +250,27 @@ func TestTimeouts(t *testing.T) {
 		}
 		cancel()
 	}
+}
+
+// Nobody waits for a Raft that waits for its disk.
+func TestAStalledRaftHoldsNobody(t *testing.T) {
+	f := &fake{asked: make(chan struct{}), gate: make(chan struct{}), result: Result{}}
+	c, stalled := always(), make(chan struct{})
+	c.Stalled = func() <-chan struct{} { return stalled }
+	l := NewLog(f, c)
+	done := make(chan error)
+	go func() {
+		_, err := l.Apply(t.Context(), state.EndJob{})
+		done <- err
+	}()
+	<-f.asked
+	close(stalled)
+	if err := <-done; !errors.Is(err, ErrNotLeader) || !errors.Is(err, ErrUnclear) || !errors.Is(err, ErrDisk) {
+		t.Errorf("%v", err)
+	}
+	if err := l.VerifyLeader(t.Context()); !errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnclear) {
+		t.Errorf("what comes then is not even asked: %v", err)
+	}
+	close(f.gate)
+	_ = l.Close()
 }

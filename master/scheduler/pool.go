@@ -54,7 +54,7 @@ func (p *pool) hopeless(t *Task) bool { return t.Disk >= p.nowhere }
 
 // find returns the best node that suits a task, or nil.
 func (p *pool) find(t *Task) *slots {
-	if s := p.near(t); s != nil {
+	if s := p.near(t); s != nil || t.Bound {
 		return s
 	}
 	if p.slots[0].suits(t) {

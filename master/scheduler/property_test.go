@@ -46,7 +46,7 @@ func draw(t *rapid.T) ([]Job, []Node) {
 		}
 		for k := range rapid.IntRange(0, 6).Draw(t, "tasks") {
 			j.Tasks = append(j.Tasks, Task{Kind: 'm', Index: k, Avoid: someNodes.Draw(t, "avoid"), Near: someNodes.Draw(t, "near"),
-				Disk: rapid.SampledFrom([]int64{0, 1, 3, 8}).Draw(t, "need")})
+				Bound: rapid.IntRange(0, 3).Draw(t, "bound") == 0, Disk: rapid.SampledFrom([]int64{0, 1, 3, 8}).Draw(t, "need")})
 		}
 		jobs = append(jobs, j)
 	}
@@ -112,7 +112,7 @@ func twinTake(nodes []Node, n *Node, task Task) {
 func twinNode(j *Job, task Task, nodes []Node) *Node {
 	rank := func(n Node) int {
 		switch {
-		case n.Cluster != j.Cluster || n.Free <= 0 || task.Disk > 0 && task.Disk > n.Disk:
+		case n.Cluster != j.Cluster || n.Free <= 0 || task.Disk > 0 && task.Disk > n.Disk, task.Bound && !slices.Contains(task.Near, n.ID):
 			return 4
 		case slices.Contains(task.Avoid, n.ID) && slices.Contains(task.Near, n.ID):
 			return 2
@@ -162,6 +162,9 @@ func TestProperties(t *testing.T) {
 				t.Fatalf("%v is in another cluster", a)
 			}
 			given[a.Job]++
+			if a.Task.Bound && !slices.Contains(a.Task.Near, a.Node) {
+				t.Fatalf("%v is bound to %v", a, a.Task.Near)
+			}
 			if free[a.Node]--; free[a.Node] < 0 {
 				t.Fatalf("%s is over-filled", a.Node)
 			}
@@ -173,7 +176,7 @@ func TestProperties(t *testing.T) {
 		waits := func(j Job) bool { return given[j.ID] < len(j.Tasks) }
 		fits := func(j Job, n Node) bool {
 			return slices.ContainsFunc(j.Tasks, func(task Task) bool {
-				return !seen[fmt.Sprint(j.ID, task.Kind, task.Index)] && (task.Disk <= 0 || task.Disk <= n.Disk)
+				return !seen[fmt.Sprint(j.ID, task.Kind, task.Index)] && (task.Disk <= 0 || task.Disk <= n.Disk) && (!task.Bound || slices.Contains(task.Near, n.ID))
 			})
 		}
 		for _, a := range jobs {
@@ -182,7 +185,7 @@ func TestProperties(t *testing.T) {
 					t.Fatalf("%s waits while %s has room", a.ID, n.ID)
 				}
 			}
-			undemanding := !slices.ContainsFunc(a.Tasks, func(task Task) bool { return task.Disk > 0 })
+			undemanding := !slices.ContainsFunc(a.Tasks, func(task Task) bool { return task.Disk > 0 || task.Bound })
 			for _, b := range jobs {
 				if a.Cluster != b.Cluster || !waits(a) || !undemanding || given[b.ID] == 0 {
 					continue

@@ -14,6 +14,7 @@ type Task struct {
 	Index int
 	Avoid []string // nodes on which an attempt of it has failed: used only if there is no other
 	Near  []string // nodes that hold its input
+	Bound bool     // to those: no other node will do now
 	Disk  int64    // bytes that it needs on its node's disk; 0: none
 }
 
@@ -49,7 +50,7 @@ type Assignment struct {
 // (most free first, core before task nodes on ties, because those keep their map
 // output where it is), near before far. It never over-fills a node, neither its slots
 // nor its disk, and leaves no slot free while a task of the node's cluster waits that
-// the node has the disk for.
+// the node has the disk for, and that is not bound to others.
 //
 // A job's tasks start in their order, but for those that only avoided nodes have
 // room for: its other tasks go first. Those that no node has the disk for wait.
@@ -150,7 +151,7 @@ func (q *queue) next() (Task, *Node) {
 		if q.pool.hopeless(task) {
 			continue
 		}
-		if s := q.pool.find(&Task{Near: task.Near, Disk: task.Disk}); s != nil {
+		if s := q.pool.find(&Task{Near: task.Near, Bound: task.Bound, Disk: task.Disk}); s != nil {
 			return *task, q.pool.take(s, task)
 		}
 	}

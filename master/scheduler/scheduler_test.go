@@ -57,6 +57,17 @@ func TestAssign(t *testing.T) {
 			want:  []string{"a m0 n3", "a m1 n2", "a m2 n3", "a m3 n1"},
 		},
 		{
+			name:  "a bound task goes to its nodes or nowhere, and keeps nobody else from a slot",
+			jobs:  []Job{{ID: "a", Tasks: []Task{{Kind: 'm', Near: []string{"n1", "n3"}, Bound: true}, {Kind: 'm', Index: 1, Near: []string{"n1"}, Bound: true}, {Kind: 'm', Index: 2}}}},
+			nodes: []Node{{ID: "n1", Free: 1}, {ID: "n2", Free: 3}},
+			want:  []string{"a m0 n1", "a m2 n2"},
+		},
+		{
+			name:  "a bound task that has failed there waits",
+			jobs:  []Job{{ID: "a", Tasks: []Task{{Kind: 'm', Near: []string{"n1"}, Bound: true, Avoid: []string{"n1"}}}}},
+			nodes: []Node{{ID: "n2", Free: 3}},
+		},
+		{
 			name:  "higher priority first, however young and however much it has",
 			jobs:  []Job{{ID: "a", Sequence: 1, Tasks: tasks(2)}, {ID: "b", Sequence: 2, Priority: 1, Running: 9, Tasks: tasks(2)}},
 			nodes: []Node{{ID: "n1", Free: 3}},

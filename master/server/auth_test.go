@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -21,19 +20,6 @@ import (
 
 func stringReader(s string) io.Reader { return strings.NewReader(s) }
 
-// procedures are all that a master serves.
-var procedures = []string{
-	apiconnect.MillraceServiceGetSiteProcedure, apiconnect.MillraceServiceMissingFilesProcedure,
-	apiconnect.MillraceServiceUploadFileProcedure, apiconnect.MillraceServiceSubmitJobProcedure,
-	apiconnect.MillraceServiceGetJobProcedure, apiconnect.MillraceServiceExplainJobProcedure, apiconnect.MillraceServiceListJobsProcedure,
-	apiconnect.MillraceServiceWatchJobProcedure, apiconnect.MillraceServiceCancelJobProcedure,
-	apiconnect.MillraceServiceListTasksProcedure, apiconnect.MillraceServiceJobLogsProcedure,
-	apiconnect.MillraceServiceListNodesProcedure, apiconnect.MillraceServiceGetClusterProcedure,
-	apiconnect.MillraceServiceListClustersProcedure, apiconnect.MillraceServiceCreateJoinTokenProcedure,
-	apiconnect.MillraceServiceListJoinTokensProcedure, apiconnect.MillraceServiceRevokeJoinTokenProcedure,
-	apiconnect.WorkerServiceSessionProcedure,
-}
-
 func post(t *testing.T, c *http.Client, url string) int {
 	t.Helper()
 	resp, err := c.Post(url, "application/json", bytes.NewReader([]byte("{}")))
@@ -42,67 +28,16 @@ func post(t *testing.T, c *http.Client, url string) int {
 	return resp.StatusCode
 }
 
-func TestAStrangerReachesNothing(t *testing.T) {
+func TestASessionIsItsCertificatesNodes(t *testing.T) {
 	w := newWorld(t)
-	nobody := w.stranger()
-	for _, p := range append(procedures, "/", "/metrics", "/debug/pprof/") {
-		require.Equal(t, http.StatusUnauthorized, post(t, nobody, w.http.URL+p), p)
-	}
-
-	// A certificate of another site is nobody's here.
-	theirs, err := security.NewCA("theirs")
-	require.NoError(t, err)
-	foreign := issue(t, theirs, security.RoleMaster, masterID)
-	foreign.CAPEM = w.ca.CertPEM()
-	_, err = w.clientWith(foreign).API().GetSite(t.Context(), connect.NewRequest(&api.GetSiteRequest{}))
-	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(err))
-	requireProblems(t, err, client.ExitUnreachable)
-
-	// Not by claiming to be forwarded, either.
-	req, err := http.NewRequest(http.MethodPost, w.http.URL+apiconnect.MillraceServiceGetSiteProcedure, strings.NewReader("{}"))
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(identityHeader, "millrace://ours/user/admin")
-	resp, err := nobody.Do(req)
-	require.NoError(t, err)
-	resp.Body.Close()
-	require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
-}
-
-func TestHealthIsForAllAndTellsNothing(t *testing.T) {
-	w := newWorld(t)
-	resp, err := w.stranger().Get(w.http.URL + HealthPath)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.JSONEq(t, `{"status":"ok","raft":"leader"}`, string(body))
-}
-
-func TestAUserIsNoWorkerAndAWorkerNoUser(t *testing.T) {
-	w := newWorld(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-
-	asUser, err := w.client(security.RoleUser, "alice").Session(ctx)
-	require.NoError(t, err)
-	hello(t, asUser)
-	_, err = asUser.Receive()
-	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
-
-	worker := w.client(security.RoleWorker, workerID)
-	for _, p := range procedures[:len(procedures)-1] {
-		config, err := w.credential(security.RoleWorker, workerID).ClientTLS(security.MasterName)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusForbidden, post(t, httpsClient(t, config), w.http.URL+p), p)
-	}
-	session, err := worker.Session(ctx)
+	w.apply(state.PutNode{Node: state.Node{ID: workerID, Role: state.RoleCore, Cluster: "j-DEFAULT"}})
+	session, err := w.client(security.RoleWorker, workerID).Session(t.Context())
 	require.NoError(t, err)
 	hello(t, session)
 	welcome, err := session.Receive()
 	require.NoError(t, err)
 	require.EqualValues(t, 9, welcome.GetWelcome().Term)
-	require.Equal(t, workerID, <-w.sessions.served, "the session is the certificate's node's")
+	require.Equal(t, workerID, <-w.sessions.served)
 }
 
 func TestARemovedNodesCertificateIsRevoked(t *testing.T) {
@@ -114,6 +49,7 @@ func TestARemovedNodesCertificateIsRevoked(t *testing.T) {
 	hello(t, stream)
 	_, err = stream.Receive()
 	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(err))
+	require.True(t, client.Removed(err), "and knows that it is for good: %v", err)
 }
 
 func TestKeysOfTheStoreAreTheAdministrators(t *testing.T) {
@@ -129,7 +65,7 @@ func TestKeysOfTheStoreAreTheAdministrators(t *testing.T) {
 // follower is a second master of w's site that does not lead.
 func follower(t *testing.T, w *world) *world {
 	t.Helper()
-	f := &world{t: t, ca: w.ca, state: w.state, log: w.log, store: w.store, cluster: &fakeCluster{leader: w.http.URL}, now: time.Now()}
+	f := &world{t: t, ca: w.ca, state: w.state, log: w.log, store: w.store, cluster: &fakeCluster{leader: w.http.URL}, audit: &notes{}, now: time.Now()}
 	f.serve()
 	return f
 }
@@ -161,6 +97,7 @@ func TestAFollowerForwards(t *testing.T) {
 
 func TestAFollowerSendsSessionsToTheLeader(t *testing.T) {
 	w := newWorld(t)
+	w.apply(state.PutNode{Node: state.Node{ID: workerID, Role: state.RoleCore, Cluster: "j-DEFAULT"}})
 	f := follower(t, w)
 	worker := f.client(security.RoleWorker, workerID)
 	first, err := worker.Session(t.Context())
@@ -188,4 +125,25 @@ func TestWithoutALeaderCallsAreToBeRepeated(t *testing.T) {
 	w.cluster.leader = f.http.URL
 	_, err = f.user("alice").GetSite(t.Context(), connect.NewRequest(&api.GetSiteRequest{}))
 	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
+}
+
+// A leader that refuses answers before it has read the request, and the client then sends no more of it: the follower between
+// the two must not wait for the rest.
+func TestARefusalIsForwardedThoughTheRequestNeverEnds(t *testing.T) {
+	w := newWorld(t)
+	f := follower(t, w)
+	w.server.Lead(nil) // it was deposed, and the follower has not heard
+	config, err := w.credential(security.RoleUser, "alice").ClientTLS(security.MasterName)
+	require.NoError(t, err)
+	body, rest := io.Pipe()
+	defer rest.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.http.URL+apiconnect.MillraceServiceSubmitJobProcedure, body)
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/proto")
+	resp, err := httpsClient(t, config).Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	_, err = io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
 }

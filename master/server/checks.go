@@ -25,9 +25,11 @@ const peek = 1000
 // a job's places before it is logged. What the spec shows to be wrong is not asked for. c is
 // the job's cluster, nil if it has none; files: what it ships must have been uploaded. An error is one of the master's own.
 func (s *Server) checkPlaces(ctx context.Context, v *state.View, l *Leader, c *state.Cluster, spec *api.JobSpec, files bool, found *findings) error {
-	inputs, output := jobs.Askable(spec)
-	found.reserved(v, output)
-	store, settings, err := s.jobStore(v, spec)
+	id := clusterIDs(v, c)
+	inputs, output := jobs.Askable(spec, id)
+	inputs, output = found.clusters(v, c, inputs, output)
+	found.reserved(v, output, id)
+	store, settings, err := s.jobStore(v, c, spec)
 	if p := new(problem); errors.As(err, &p) {
 		found.wrong(p.next, "%s", strings.Join(p.errs, "; "))
 		return nil
@@ -39,11 +41,18 @@ func (s *Server) checkPlaces(ctx context.Context, v *state.View, l *Leader, c *s
 	defer cancel()
 	var checks []func() ([]mistake, error)
 	if output != "" {
-		checks = append(checks, func() ([]mistake, error) { return checkOutput(ctx, store, output, spec.Overwrite) },
-			func() ([]mistake, error) { return nil, checkWritable(ctx, store, output) })
+		checks = append(checks, func() ([]mistake, error) { return checkOutput(ctx, store, output, spec.Overwrite || jobs.Copies(spec)) })
+		if onFiles(output) {
+			checks = append(checks, func() ([]mistake, error) { return checkFolder(ctx, store, output) })
+		} else {
+			checks = append(checks, func() ([]mistake, error) { return checkWritable(ctx, store, spec, output) })
+			if spec.Overwrite {
+				checks = append(checks, func() ([]mistake, error) { return checkBucket(ctx, store, output) })
+			}
+		}
 	}
 	for _, in := range inputs {
-		checks = append(checks, func() ([]mistake, error) { return checkInput(ctx, store, in) })
+		checks = append(checks, func() ([]mistake, error) { return checkInput(ctx, store, in, spec.InputFormat) })
 	}
 	if files {
 		checks = append(checks, func() ([]mistake, error) { return s.checkFiles(ctx, v, spec) })
@@ -55,10 +64,8 @@ func (s *Server) checkPlaces(ctx context.Context, v *state.View, l *Leader, c *s
 	for i, check := range checks {
 		wg.Go(func() { mistakes[i], errs[i] = check() })
 	}
-	if c != nil && len(checks) > 0 {
-		wg.Go(func() {
-			silent = s.reach.ask(ctx, l.Sessions, c.ID, settings, bucketOf(slices.Concat(inputs, []string{output})))
-		})
+	if bucket := bucketOf(slices.Concat(inputs, []string{output})); c != nil && bucket != "" {
+		wg.Go(func() { silent = s.reach.ask(ctx, l.Sessions, c.ID, settings, bucket) })
 	}
 	wg.Wait()
 	found.mistakes = append(found.mistakes, slices.Concat(mistakes...)...)
@@ -71,10 +78,10 @@ func (s *Server) checkPlaces(ctx context.Context, v *state.View, l *Leader, c *s
 	return nil
 }
 
-// bucketOf is the bucket of the first place that has one.
+// bucketOf is the bucket of the first place that is in an object store; "" if there is none.
 func bucketOf(places []string) string {
 	for _, p := range places {
-		if u, err := objectstore.ParseURL(p); err == nil {
+		if u, err := objectstore.ParseURL(p); err == nil && !objectstore.IsHDFS(u.Bucket) {
 			return u.Bucket
 		}
 	}
@@ -82,14 +89,14 @@ func bucketOf(places []string) string {
 }
 
 // checkInput finds out whether an input matches anything, from the first names if they will do.
-func checkInput(ctx context.Context, store objectstore.Store, in string) ([]mistake, error) {
+func checkInput(ctx context.Context, store objectstore.Store, in, format string) ([]mistake, error) {
 	first := &peeking{Lister: store}
-	_, err := input.List(ctx, first, []string{in})
+	_, err := input.ListFor(ctx, first, []string{in}, format)
 	var none *input.NoMatchError
 	if errors.As(err, &none) && first.cut {
 		whole, cancel := context.WithTimeout(ctx, checkWithin/2)
 		defer cancel()
-		_, err = input.List(whole, store, []string{in})
+		_, err = input.ListFor(whole, store, []string{in}, format)
 		if whole.Err() != nil && ctx.Err() == nil {
 			return nil, nil // too much to look through while somebody waits: the plan will say
 		}
@@ -104,7 +111,7 @@ func checkInput(ctx context.Context, store objectstore.Store, in string) ([]mist
 	case isStoreTrouble(err):
 		return nil, &placeError{"input " + in, err}
 	}
-	return []mistake{{"input " + in + ": " + err.Error(), ""}}, nil
+	return []mistake{{err.Error(), ""}}, nil // it names the input
 }
 
 // parent is the folder to look into when a name or pattern matches nothing.
@@ -113,20 +120,21 @@ func parent(in string) string {
 	if i := strings.IndexAny(in, "*?[{"); i >= 0 {
 		in = in[:i]
 	}
-	if i := strings.LastIndexByte(in, '/'); i > len("s3://") {
-		return in[:i+1]
+	scheme, rest, _ := strings.Cut(in, "://")
+	if i := strings.LastIndexByte(rest, '/'); i >= 0 {
+		rest = rest[:i+1]
 	}
-	return in
+	return scheme + "://" + rest
 }
 
-// checkOutput makes sure that the output's bucket is there and its prefix empty.
-func checkOutput(ctx context.Context, store objectstore.Store, output string, overwrite bool) ([]mistake, error) {
+// checkOutput makes sure that the output's bucket is there and its prefix empty, unless what is there may be.
+func checkOutput(ctx context.Context, store objectstore.Store, output string, filled bool) ([]mistake, error) {
 	u, err := objectstore.ParseURL(output)
 	if err != nil {
 		return []mistake{{err.Error(), ""}}, nil
 	}
 	limit := peek + 1
-	if overwrite {
+	if filled {
 		limit = 1
 	}
 	n := 0
@@ -139,7 +147,7 @@ func checkOutput(ctx context.Context, store objectstore.Store, output string, ov
 		}
 		n++
 	}
-	if n == 0 || overwrite {
+	if n == 0 || filled {
 		return nil, nil
 	}
 	count := fmt.Sprintf("%d objects", n)
@@ -149,22 +157,68 @@ func checkOutput(ctx context.Context, store objectstore.Store, output string, ov
 	case n > peek:
 		count = fmt.Sprintf("more than %d objects", peek)
 	}
-	return []mistake{{fmt.Sprintf("output %s is not empty (%s)", output, count), "choose another --output, or add --overwrite"}}, nil
+	next := "choose another output, or add --overwrite"
+	if u.Key == "" {
+		next = "name a folder in it: " + strings.TrimSuffix(output, "/") + "/NAME/"
+	}
+	return []mistake{{fmt.Sprintf("output %s is not empty (%s)", output, count), next}}, nil
 }
 
-// checkWritable finds out whether the key may write to the output, and leaves nothing there whatever
-// comes of it: a part of an upload that does not exist is refused in any case, but to whom
-// may not write for that reason.
-func checkWritable(ctx context.Context, store objectstore.Store, output string) error {
+// checkBucket refuses to have a result replace a whole bucket in which there is more than a result: that has no folders.
+func checkBucket(ctx context.Context, store objectstore.Store, output string) ([]mistake, error) {
+	u, err := objectstore.ParseURL(output)
+	if err != nil || u.Key != "" {
+		return nil, nil
+	}
+	for o, err := range store.List(ctx, u.Bucket, "", objectstore.ListOptions{Delimiter: true}) {
+		if errors.Is(err, objectstore.ErrNoSuchBucket) {
+			return nil, nil // checkOutput says it
+		}
+		if err != nil { // what was not looked at may be anything
+			return nil, &placeError{"output " + output, err}
+		}
+		if o.Prefix {
+			return []mistake{{fmt.Sprintf("output %s is a whole bucket, and there is more in it than a result (%s): --overwrite would delete all of it", output, o.Key),
+				"name a folder in it: " + strings.TrimSuffix(output, "/") + "/NAME/"}}, nil
+		}
+	}
+	return nil, nil
+}
+
+// checkWritable finds out whether the key may write to the output and the store takes such names, and leaves
+// nothing there whatever comes of it: a part of an upload that does not exist is refused in any case, but to
+// whom may not write for that reason, and where the name cannot be for that one.
+func checkWritable(ctx context.Context, store objectstore.Store, spec *api.JobSpec, output string) ([]mistake, error) {
 	u, err := objectstore.ParseURL(output)
 	if err != nil {
-		return nil
+		return nil, nil // that is said already
 	}
-	_, err = store.UploadPart(ctx, u.Bucket, u.Key+"part-00000", "no-such-upload", 1, []byte("x"))
-	if errors.Is(err, objectstore.ErrDenied) {
-		return &placeError{"output " + output, err}
+	key := u.Key
+	if key != "" && !strings.HasSuffix(key, "/") {
+		key += "/"
 	}
-	return nil // that it is away, or has no such bucket, others find and say better
+	key += jobs.PartName(spec, state.Reduce[0], 999_999) // as long as the longest
+	_, err = store.UploadPart(ctx, u.Bucket, key, "no-such-upload", 1, []byte("x"))
+	switch {
+	case errors.Is(err, objectstore.ErrDenied):
+		return nil, &placeError{"output " + output, err}
+	case isBadName(err):
+		return []mistake{{fmt.Sprintf("output %s: the store takes no such names as %s: %v", output, key, err), "choose another output"}}, nil
+	}
+	return nil, nil // that it is away, or has no such bucket, others find and say better
+}
+
+// isBadName says whether a request was refused for its key, by us or by the store.
+func isBadName(err error) bool {
+	var e *objectstore.Error
+	if !errors.As(err, &e) || !errors.Is(e.Kind, objectstore.ErrInvalid) {
+		return false
+	}
+	switch e.Code {
+	case "KeyTooLongError", "XMinioInvalidObjectName", "XMinioInvalidResourceName", "InvalidURI":
+		return true
+	}
+	return e.Status == 0 // it was not even sent
 }
 
 // noBucket names the bucket that was probably meant.
@@ -172,6 +226,9 @@ func noBucket(ctx context.Context, store objectstore.Store, what, where string, 
 	u, err := objectstore.ParseURL(where)
 	if err != nil {
 		return []mistake{{err.Error(), ""}}, nil
+	}
+	if cluster, ok := strings.CutPrefix(u.Bucket, objectstore.HDFS); ok {
+		return []mistake{{fmt.Sprintf("%s %s: no such cluster: %s", what, where, cluster), "millrace cluster list"}}, nil
 	}
 	m := mistake{text: fmt.Sprintf("%s %s: no such bucket: %s", what, where, u.Bucket)}
 	if create {

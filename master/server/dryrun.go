@@ -11,11 +11,11 @@ import (
 
 // dryRun answers what the job would be if it were started now.
 func (s *Server) dryRun(ctx context.Context, v *state.View, l *Leader, c *state.Cluster, spec *api.JobSpec) (*api.Job, error) {
-	store, _, err := s.jobStore(v, spec)
+	store, _, err := s.jobStore(v, c, spec)
 	if err != nil {
 		return nil, err
 	}
-	objects, err := input.List(ctx, store, spec.Input)
+	objects, err := input.ListFor(ctx, store, spec.Input, spec.InputFormat)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"millrace/pkg/api"
 	"millrace/pkg/client"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/protocol"
 	"millrace/pkg/security"
 )
 
@@ -65,12 +66,15 @@ const (
 // which clients would repeat the call to a master in vain.
 var rules = []rule{
 	{ErrNotLeader, connect.CodeUnavailable, client.ExitUnreachable, "it is safe to repeat the command"},
+	{ErrUpgrading, connect.CodeFailedPrecondition, client.ExitFailed, "upgrade the older masters: millrace master list"},
 	{ErrUnsettled, connect.CodeFailedPrecondition, client.ExitFailed, "millrace master list"},
 	{state.ErrToken, connect.CodeUnauthenticated, client.ExitUnreachable, "make a new one: millrace join-token create"},
 	{security.ErrMalformedToken, connect.CodeInvalidArgument, client.ExitUsage, "copy the whole token, or make a new one: millrace join-token create"},
+	{security.ErrMalformedCode, connect.CodeInvalidArgument, client.ExitUsage, "copy the whole code, or ask an administrator for a new one: millrace user code NAME"},
 	{security.ErrIdentity, connect.CodeInvalidArgument, client.ExitUsage, ""},
 	{state.ErrTooLate, connect.CodeFailedPrecondition, client.ExitFailed, ""},
 	{state.ErrNotReady, connect.CodeFailedPrecondition, client.ExitFailed, ""},
+	{state.ErrProtected, connect.CodeFailedPrecondition, client.ExitFailed, "millrace cluster set --termination-protected=false"},
 	{state.ErrLedger, connect.CodeDataLoss, client.ExitFailed, ""},
 	{state.ErrNotFound, connect.CodeNotFound, client.ExitNotFound, ""},
 	{state.ErrExists, connect.CodeAlreadyExists, client.ExitFailed, ""},
@@ -82,6 +86,8 @@ var rules = []rule{
 	{session.ErrClosed, connect.CodeUnavailable, client.ExitUnreachable, ""},
 	{session.ErrLeaseOver, connect.CodeUnavailable, client.ExitUnreachable, ""},
 	{session.ErrOverflow, connect.CodeUnavailable, client.ExitUnreachable, ""},
+	{session.ErrDuplicate, connect.CodeAlreadyExists, client.ExitFailed, ""},
+	{session.ErrMisplaced, connect.CodeAborted, client.ExitFailed, ""},
 	{session.ErrReplaced, connect.CodeAborted, client.ExitFailed, ""},
 	{session.ErrUnknownNode, connect.CodeUnauthenticated, client.ExitUnreachable, "join with a token"},
 	{session.ErrTerminated, connect.CodeUnauthenticated, client.ExitUnreachable, ""},
@@ -96,6 +102,7 @@ func toConnect(err error) error {
 		return nil
 	}
 	var (
+		skew *protocol.Skew
 		done *connect.Error
 		p    *problem
 		none *input.NoMatchError
@@ -106,6 +113,8 @@ func toConnect(err error) error {
 		return withDetail(p.code, err, &api.Problems{Errors: p.errs, Next: p.next, ExitCode: p.exit})
 	case errors.As(err, &done):
 		return done
+	case errors.As(err, &skew):
+		return withDetail(connect.CodeFailedPrecondition, err, &api.Problems{Errors: []string{skew.Error()}, Next: skew.Next(), ExitCode: client.ExitUnreachable})
 	case errors.As(err, &held): // another submit was faster
 		return withDetail(connect.CodeFailedPrecondition, err, &api.Problems{Errors: []string{held.Error()}, Next: reservedNext(held.Job), ExitCode: client.ExitUsage})
 	case errors.As(err, &none):
@@ -141,10 +150,13 @@ func connectMessage(err error) string {
 
 // errorInterceptor turns the handlers' errors into what callers get, and
 // logs those that are our own fault: the caller alone cannot mend them.
-type errorInterceptor struct{ log *zap.Logger }
+type errorInterceptor struct {
+	log     *zap.Logger
+	deposed func(ctx context.Context, err error) error // says more of an error that is ErrNotLeader
+}
 
-func (e *errorInterceptor) turn(procedure string, err error) error {
-	err = toConnect(err)
+func (e *errorInterceptor) turn(ctx context.Context, procedure string, err error) error {
+	err = toConnect(e.deposed(ctx, err))
 	if err != nil && connect.CodeOf(err) == connect.CodeInternal {
 		e.log.Error("call failed", zap.String("procedure", procedure), zap.Error(err))
 	}
@@ -155,7 +167,7 @@ func (e *errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		resp, err := next(ctx, req)
 		if err != nil {
-			return nil, e.turn(req.Spec().Procedure, err)
+			return nil, e.turn(ctx, req.Spec().Procedure, err)
 		}
 		return resp, nil
 	}
@@ -167,6 +179,6 @@ func (e *errorInterceptor) WrapStreamingClient(next connect.StreamingClientFunc)
 
 func (e *errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		return e.turn(conn.Spec().Procedure, next(ctx, conn))
+		return e.turn(ctx, conn.Spec().Procedure, next(ctx, conn))
 	}
 }

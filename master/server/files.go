@@ -34,7 +34,7 @@ func systemPlace(v *state.View) (objectstore.URL, error) {
 	if !ok {
 		return objectstore.URL{}, errNoLeader
 	}
-	u, err := objectstore.ParseURL(site.SystemPrefix)
+	u, err := objectstore.ParseS3(site.SystemPrefix)
 	if err != nil {
 		return objectstore.URL{}, fmt.Errorf("system prefix: %w", err)
 	}

@@ -7,7 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"millrace/jobs"
+	"millrace/master/session"
 	"millrace/master/state"
+	"millrace/pkg/bytesize"
 	"millrace/pkg/client"
 	"millrace/pkg/objectstore"
 
@@ -49,15 +52,29 @@ func (f *findings) refusal() error {
 	return p
 }
 
+// memory makes sure that one of a cluster's nodes has as much as an attempt is to have, if nodes are there.
+func (f *findings) memory(bytes int64, nodes []session.Node, cluster string) {
+	var most int64
+	for _, n := range nodes {
+		if n.Cluster == cluster {
+			most = max(most, n.Memory)
+		}
+	}
+	if most > 0 && bytes > most {
+		f.wrong("choose a smaller --memory, or add a node that has as much: millrace node list",
+			"memory %s: no node of the cluster has so much for an attempt; the largest has %s", bytesize.Format(bytes), bytesize.Format(most))
+	}
+}
+
 // reserved looks for a job that will write to the output. The log has the last word on this.
-func (f *findings) reserved(v *state.View, output string) {
-	if j := v.Reserved(output); j != nil {
+func (f *findings) reserved(v *state.View, output string, id jobs.Clusters) {
+	if j := v.Reserved(jobs.Anchored(output, id)); j != nil {
 		f.wrong(reservedNext(j.ID), "%s", &state.OutputReservedError{Job: j.ID, Output: output})
 	}
 }
 
 func reservedNext(job string) string {
-	return "choose another --output, or wait for that job: millrace job wait " + job
+	return "choose another output, or wait for that job: millrace job wait " + job
 }
 
 // placeError is an error of the store about one of a job's places.
@@ -80,6 +97,11 @@ func (f *findings) trouble(ctx context.Context, endpoint string, err error) {
 	if err == nil {
 		return
 	}
+	var place *placeError
+	if errors.As(err, &place) && strings.Contains(place.place, " "+objectstore.HDFS) {
+		f.troubles = append(f.troubles, mistake{fmt.Sprintf("%s: %s", place.place, objectstore.Cause(err)), filesNext})
+		return
+	}
 	what := "object store " + endpoint
 	var refused *objectstore.Error
 	answered := errors.As(err, &refused) && refused.Code != ""
@@ -87,9 +109,8 @@ func (f *findings) trouble(ctx context.Context, endpoint string, err error) {
 	case errors.Is(err, context.DeadlineExceeded) && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		f.troubles = append(f.troubles, mistake{fmt.Sprintf("%s: %s: no answer within %s", what, objectstore.ErrUnreachable, checkWithin), unreachableNext})
 	case errors.Is(err, objectstore.ErrDenied):
-		var at *placeError
-		if errors.As(err, &at) && (!answered || refused.Code == "AccessDenied") { // else it is the key, whatever is asked for
-			what += ": " + at.place
+		if place != nil && (!answered || refused.Code == "AccessDenied") { // else it is the key, whatever is asked for
+			what += ": " + place.place
 		}
 		f.troubles = append(f.troubles, mistake{fmt.Sprintf("%s: %s", what, because(objectstore.ErrDenied, err)), deniedNext})
 	case errors.Is(err, objectstore.ErrUnreachable):
@@ -98,6 +119,8 @@ func (f *findings) trouble(ctx context.Context, endpoint string, err error) {
 		f.troubles = append(f.troubles, mistake{fmt.Sprintf("%s: %s", what, err), unreachableNext})
 	}
 }
+
+const filesNext = "check that core nodes of the cluster run: millrace node list; it is safe to repeat the command"
 
 // because is a kind of error with its cause, if that says more.
 func because(kind, err error) string {

@@ -31,11 +31,11 @@ func TestEveryMistakeIsNamedOnce(t *testing.T) {
 	w.put("out", "x/part", "1")
 	spec := wordcount()
 	spec.Program.Name, spec.InputFormat, spec.Reduces = "wordcuont", "avro", proto.Int32(-1)
-	spec.Input = []string{"s3://inptu/a", "s3://input/none", "s3://input/none", "hdfs:///x", "s3://input/["}
+	spec.Input = []string{"s3://inptu/a", "s3://input/none", "s3://input/none", "hdfs:///a/../x", "s3://input/["}
 	spec.Cluster = "nowhere"
 	p := w.refused(&api.SubmitJobRequest{Spec: spec}, client.ExitUsage)
 	require.Equal(t, []string{
-		`input "hdfs:///x": hdfs is not available yet, want s3://BUCKET/KEY`,
+		`input "hdfs:///a/../x": a path cannot have ".." in it`,
 		`input "s3://input/[" is not a valid glob`,
 		"reduces -1: there cannot be fewer than 0 (0 is map-only)",
 		`unknown input format "avro": there is text`,
@@ -55,6 +55,33 @@ func TestEveryMistakeIsNamedOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, resp.Msg.Id)
 	require.Empty(t, w.state.View().Jobs(""))
+}
+
+// A result has no folders: a bucket that has some is not replaced by one.
+func TestAWholeBucketIsNotOverwritten(t *testing.T) {
+	w := newWorld(t)
+	w.ready()
+	w.put("out", "part-r-00000", "1")
+	spec := wordcount()
+	spec.Output = "s3://out"
+	p := w.refused(&api.SubmitJobRequest{Spec: spec}, client.ExitUsage)
+	require.Equal(t, []string{"output s3://out/ is not empty (1 object)"}, p.Errors)
+	require.Equal(t, "name a folder in it: s3://out/NAME/", p.Next)
+	spec.Overwrite = true
+	w.put("out", "in/photo.jpg", "1")
+	p = w.refused(&api.SubmitJobRequest{Spec: spec}, client.ExitUsage)
+	require.Equal(t, []string{"output s3://out/ is a whole bucket, and there is more in it than a result (in/): --overwrite would delete all of it"}, p.Errors)
+	require.NoError(t, w.store.Delete(t.Context(), "out", "in/photo.jpg"))
+	w.store.Fault = func(op, bucket, _ string) error {
+		if op == "List" && bucket == "out" {
+			return objectstore.ErrDenied
+		}
+		return nil
+	}
+	p = w.refused(&api.SubmitJobRequest{Spec: spec}, client.ExitUnreachable)
+	require.Len(t, p.Errors, 1, "what cannot be looked at is not overwritten, and that is said once: %v", p.Errors)
+	w.store.Fault = nil
+	w.submit(spec)
 }
 
 func TestMistakesAndTroubleTogether(t *testing.T) {
@@ -155,4 +182,21 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 	require.Equal(t, "12 of 12 nodes cannot reach http://s (i, ii, iii, iiii, iiiii, 7 more: no route to host)", f.troubles[0].text)
 	f.unreached(w.state.View(), "http://s", nil, "j-DEFAULT", nil)
 	require.Len(t, f.troubles, 1)
+}
+
+func TestMemoryThatNoNodeHas(t *testing.T) {
+	w := newWorld(t)
+	w.ready()
+	w.sessions.nodes = []session.Node{
+		{ID: "i-1", Cluster: "j-DEFAULT", Memory: 1 << 30}, {ID: "i-2", Cluster: "j-DEFAULT", Memory: 2 << 30}, {ID: "i-3", Cluster: "j-OTHER", Memory: 8 << 30}}
+	spec := wordcount()
+	spec.MemoryBytes = 4 << 30
+	_, err := w.user("alice").SubmitJob(t.Context(), connect.NewRequest(&api.SubmitJobRequest{Spec: spec}))
+	requireProblems(t, err, 2, "memory 4 GiB: no node of the cluster has so much for an attempt; the largest has 2 GiB", "choose a smaller --memory")
+	spec.MemoryBytes = 2 << 30
+	w.submit(spec)
+	w.sessions.nodes = nil
+	spec = wordcount()
+	spec.MemoryBytes, spec.Output = 4<<30, "s3://out/2/"
+	w.submit(spec) // one that has as much may come
 }

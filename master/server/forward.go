@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"strings"
+	"strconv"
 	"time"
 
 	"connectrpc.com/connect"
@@ -19,21 +21,23 @@ import (
 // errNoLeader says that there is nobody to forward to, for now.
 var errNoLeader = fmt.Errorf("%w, and none is elected yet", ErrNotLeader)
 
+const forwardDial = 5 * time.Second // for a connection with the leader, handshake included
+
 // forwarder takes requests to the leader, over HTTP/2 and mutual TLS as this master.
 type forwarder struct{ transport *http.Transport }
 
-func newForwarder(c security.Credential) (*forwarder, error) {
-	config, err := c.ClientTLS(security.MasterName)
-	if err != nil {
-		return nil, fmt.Errorf("server: forwarding: %w", err)
-	}
+func newForwarder(c *security.Live) *forwarder {
+	dial := c.Dialer(security.MasterName, nil, "h2", "http/1.1")
 	return &forwarder{transport: &http.Transport{
-		TLSClientConfig:     config,
-		ForceAttemptHTTP2:   true,
-		TLSHandshakeTimeout: 5 * time.Second,
-		IdleConnTimeout:     90 * time.Second,
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: 2 * time.Second, PingTimeout: 3 * time.Second},
-	}}, nil
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, forwardDial)
+			defer cancel()
+			return dial(ctx, network, address)
+		},
+		ForceAttemptHTTP2: true,
+		IdleConnTimeout:   90 * time.Second,
+		HTTP2:             &http.HTTP2Config{SendPingTimeout: 2 * time.Second, PingTimeout: 3 * time.Second},
+	}}
 }
 
 func (f *forwarder) close() { f.transport.CloseIdleConnections() }
@@ -41,13 +45,17 @@ func (f *forwarder) close() { f.transport.CloseIdleConnections() }
 // notLeading answers on a follower: sessions are sent to the leader, the rest is forwarded once.
 func (s *Server) notLeading(w http.ResponseWriter, r *http.Request, c call, forwarded bool) {
 	leader := s.cfg.Cluster.Leader()
-	if strings.HasPrefix(r.URL.Path, "/"+apiconnect.WorkerServiceName+"/") && leader != "" {
+	if r.URL.Path == apiconnect.WorkerServiceSessionProcedure && leader != "" {
 		err := connect.NewError(connect.CodeFailedPrecondition, ErrNotLeader)
 		err.Meta().Set(client.LeaderHeader, leader)
 		s.refuse(w, r, err)
 		return
 	}
-	if leader == "" || forwarded { // a second hop could go round in circles
+	switch {
+	case leader == "":
+		s.refuse(w, r, s.noLeader(r.Context()))
+		return
+	case forwarded: // a second hop could go round in circles
 		s.refuse(w, r, errNoLeader)
 		return
 	}
@@ -64,9 +72,19 @@ func (s *Server) notLeading(w http.ResponseWriter, r *http.Request, c call, forw
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
 			p.Out.Header.Set(identityHeader, identity)
+			p.Out.Header.Set(issuedHeader, strconv.FormatInt(c.issued.Unix(), 10))
+			p.Out.Header.Set(peerHeader, c.peer)
 		},
 		Transport:     s.forward.transport,
 		FlushInterval: -1, // streams
+		// A leader that refuses does so before it has read the request, and a client that sees an answer like that sends no more of
+		// it: who waits for the rest waits for ever.
+		ModifyResponse: func(resp *http.Response) error {
+			if resp.StatusCode >= http.StatusMultipleChoices {
+				return r.Body.Close()
+			}
+			return nil
+		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil {
 				err = r.Context().Err()

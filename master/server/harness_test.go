@@ -20,6 +20,7 @@ import (
 	"millrace/master/tracker"
 	"millrace/pkg/api"
 	"millrace/pkg/api/apiconnect"
+	"millrace/pkg/audit"
 	"millrace/pkg/client"
 	"millrace/pkg/objectstore"
 	"millrace/pkg/security"
@@ -57,6 +58,10 @@ type fakeTracker struct {
 	submitted []string
 	cancelled []string
 	reason    string // why a node gets no leases
+	drained   tracker.Drain
+	away      tracker.Away
+	changed   []string // nodes
+	clusters  []string // that changed
 }
 
 func (f *fakeTracker) Submitted(job string) {
@@ -78,6 +83,16 @@ func (f *fakeTracker) Live(job string) (tracker.Live, bool) {
 	return l, ok
 }
 
+func (f *fakeTracker) Lives(jobs []string) map[string]tracker.Live {
+	lives := map[string]tracker.Live{}
+	for _, id := range jobs {
+		if l, ok := f.Live(id); ok {
+			lives[id] = l
+		}
+	}
+	return lives
+}
+
 func (f *fakeTracker) Changed(string) <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -86,9 +101,28 @@ func (f *fakeTracker) Changed(string) <-chan struct{} {
 	return ch
 }
 
-func (f *fakeTracker) Queued(string) int    { return 7 }
-func (f *fakeTracker) RunningOn(string) int { return 1 }
-func (f *fakeTracker) Reason(string) string { return f.reason }
+func (f *fakeTracker) Queued(string) int             { return 7 }
+func (f *fakeTracker) StoreAway(string) tracker.Away { return f.away }
+func (f *fakeTracker) RunningOn(string) int          { return 1 }
+func (f *fakeTracker) Reason(string) string          { return f.reason }
+
+func (f *fakeTracker) NodeChanged(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changed = append(f.changed, id)
+}
+
+func (f *fakeTracker) ClusterChanged(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.clusters = append(f.clusters, id)
+}
+
+func (f *fakeTracker) Drained(string) tracker.Drain {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.drained
+}
 
 // set changes what is live and tells the watchers.
 func (f *fakeTracker) set(job string, l tracker.Live) {
@@ -107,9 +141,12 @@ type fakeSessions struct {
 	served chan string
 
 	mu     sync.Mutex
-	probed []string          // nodes, in the order in which they were asked
-	why    map[string]string // what they answer; "-": nothing at all
+	probed []string             // nodes, in the order in which they were asked
+	why    map[string]string    // what they answer; "-": nothing at all
+	seen   map[string]time.Time // nodes that are gone
 }
+
+func (f *fakeSessions) LastSeen(node string) time.Time { return f.seen[node] }
 
 func (f *fakeSessions) Probe(ctx context.Context, node string, p *api.StoreProbe) (string, error) {
 	f.mu.Lock()
@@ -136,21 +173,32 @@ func (f *fakeSessions) Serve(_ context.Context, nodeID string, s session.Stream)
 	return s.Send(&api.MasterMessage{Message: &api.MasterMessage_Welcome{Welcome: &api.SessionWelcome{Term: 9}}})
 }
 
-type oneStore struct{ store objectstore.Store }
+type oneStore struct {
+	store objectstore.Store
+	files map[string]objectstore.Store // by cluster
+}
 
 func (o oneStore) Open(*api.ObjectStore) (objectstore.Store, error) { return o.store, nil }
+
+func (o oneStore) WithFiles(s objectstore.Store, cluster string) objectstore.Store {
+	return objectstore.Mux(s, o.files[cluster])
+}
 
 type fakeCluster struct {
 	leader                        string
 	announced, admitted, expelled []string
+	heard                         map[string]Heard
+	voters                        []string
+	alive                         map[string]bool
 }
 
 func (f *fakeCluster) Leader() string        { return f.leader }
-func (f *fakeCluster) Alive(string) bool     { return false }
+func (f *fakeCluster) Alive(id string) bool  { return f.alive[id] }
 func (f *fakeCluster) GossipPeers() []string { return []string{"127.0.0.1:1"} }
 
-func (f *fakeCluster) Member(string) string                { return MemberVoter }
-func (f *fakeCluster) LastHeard(string) (time.Time, int64) { return time.Time{}, 0 }
+func (f *fakeCluster) Member(string) string      { return MemberVoter }
+func (f *fakeCluster) LastHeard(id string) Heard { return f.heard[id] }
+func (f *fakeCluster) Voters() []string          { return f.voters }
 func (f *fakeCluster) Announced(_ context.Context, id string, _ *api.AnnounceRequest) (bool, error) {
 	f.announced = append(f.announced, id)
 	return true, nil
@@ -171,15 +219,39 @@ type world struct {
 	state    *state.Store
 	log      *directLog
 	store    *objectstore.Memory
+	files    map[string]objectstore.Store // block stores, by cluster
 	tracker  *fakeTracker
 	sessions *fakeSessions
 	cluster  *fakeCluster
+	fleet    *fakeFleet
 	server   *Server
 	http     *httptest.Server
 	leader   *Leader
 	done     chan struct{}
+	audit    *notes
 	mu       sync.Mutex
 	now      time.Time
+}
+
+// notes are the lines of an audit log.
+type notes struct {
+	mu     sync.Mutex
+	events []audit.Event
+}
+
+func (n *notes) Audit(e audit.Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.events = append(n.events, e)
+}
+
+// take gives what was noted since the last time.
+func (n *notes) take() []audit.Event {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	events := n.events
+	n.events = nil
+	return events
 }
 
 func newWorld(t *testing.T) *world {
@@ -188,16 +260,16 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	st := state.New()
 	w := &world{
-		t: t, ca: ca, state: st, log: &directLog{store: st}, store: objectstore.NewMemory(),
+		t: t, ca: ca, state: st, log: &directLog{store: st}, store: objectstore.NewMemory(), files: map[string]objectstore.Store{},
 		tracker:  &fakeTracker{live: map[string]tracker.Live{}},
 		sessions: &fakeSessions{served: make(chan string, 10)},
-		cluster:  &fakeCluster{}, done: make(chan struct{}), now: time.Now(),
+		cluster:  &fakeCluster{}, fleet: &fakeFleet{}, done: make(chan struct{}), audit: &notes{}, now: time.Now(),
 	}
 	w.serve()
 	w.makeSite()
 	w.leader = &Leader{
 		Term: 9, Sessions: w.sessions, Tracker: w.tracker, Done: w.done,
-		Verify: func(context.Context) error { return nil },
+		Fleet: w.fleet, Verify: func(context.Context) error { return nil },
 	}
 	w.server.Lead(w.leader)
 	return w
@@ -206,16 +278,16 @@ func newWorld(t *testing.T) *world {
 // serve starts the HTTPS server of one master of the site.
 func (w *world) serve() {
 	w.t.Helper()
-	credential := w.credential(security.RoleMaster, masterID)
-	var err error
+	credential, err := security.NewLive(w.credential(security.RoleMaster, masterID))
+	require.NoError(w.t, err)
 	w.server, err = New(Config{
-		NodeID: masterID, Version: "test", View: w.state.View, Log: w.log, Stores: oneStore{w.store}, Cluster: w.cluster,
-		Credential: credential, TempDir: w.t.TempDir(), Now: w.time,
+		NodeID: masterID, Version: "test", View: w.state.View, Log: w.log, Stores: oneStore{w.store, w.files}, Cluster: w.cluster,
+		Credential: credential, Audit: w.audit, TempDir: w.t.TempDir(), Now: w.time,
 	})
 	require.NoError(w.t, err)
 	w.http = httptest.NewUnstartedServer(w.server)
 	w.http.EnableHTTP2 = true
-	w.http.TLS, err = credential.ServerTLS(false)
+	w.http.TLS, err = credential.ServerTLS(false, nil)
 	require.NoError(w.t, err)
 	w.http.StartTLS()
 	w.t.Cleanup(func() {
@@ -243,6 +315,7 @@ func (w *world) makeSite() {
 			{ID: "ig-CORE", Role: state.RoleCore}, {ID: "ig-TASK", Role: state.RoleTask},
 		}},
 	})
+	w.apply(state.CreateUser{User: state.User{Name: "alice", Role: state.UserSubmit}})
 	w.apply(state.PutNode{Node: state.Node{ID: masterID, Name: "m", Role: state.RoleMaster, Address: w.http.URL}})
 	require.NoError(w.t, w.store.MakeBucket(w.t.Context(), "system"))
 }
@@ -304,7 +377,8 @@ func (w *world) stranger() *http.Client {
 	w.t.Helper()
 	config, err := w.credential(security.RoleUser, "x").ClientTLS(security.MasterName)
 	require.NoError(w.t, err)
-	return httpsClient(w.t, &tls.Config{RootCAs: config.RootCAs, ServerName: security.MasterName})
+	config.Certificates = nil
+	return httpsClient(w.t, config)
 }
 
 func httpsClient(t *testing.T, config *tls.Config) *http.Client {

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,45 +40,80 @@ func cluster(v *state.View, ref string) (*state.Cluster, error) {
 }
 
 // findJob finds the one job that a reference means.
-func findJob(v *state.View, clusterRef, ref string) (*state.Job, error) {
+func findJob(v *state.View, clusterRef, ref string) (state.Entry, error) {
 	id := ""
 	if clusterRef != "" {
 		c, err := cluster(v, clusterRef)
 		if err != nil {
-			return nil, err
+			return state.Entry{}, err
 		}
 		id = c.ID
 	}
-	found, err := v.FindJob(id, ref)
+	found, err := jobsMeant(v, id, ref)
 	if err != nil || len(found) == 0 {
 		if ref == "last" {
-			return nil, notFound("submit one: millrace run wordcount s3://BUCKET/INPUT/ s3://BUCKET/OUTPUT/", "there is no job yet")
+			return state.Entry{}, notFound("submit one: millrace run wordcount s3://BUCKET/INPUT/ s3://BUCKET/OUTPUT/", "there is no job yet")
 		}
 		var names []string
-		for _, j := range v.Jobs(id) {
-			names = append(names, j.Name)
+		for _, e := range v.List(id) {
+			if e.Name() == ref { // the default cluster has none of that name, another one does
+				of := e.Brief().Cluster
+				if c, ok := v.Cluster(of); ok {
+					if now, _ := v.Cluster(c.Name); now.ID == of {
+						of = c.Name
+					}
+				}
+				return state.Entry{}, notFound("add --cluster "+of, "no such job: %s: the one of that name is of cluster %s", ref, of)
+			}
+			names = append(names, e.Name())
 		}
 		if near := nearestName(ref, names); near != "" {
-			return nil, notFound("millrace job list names them", "no such job: %s: did you mean %s?", ref, near)
+			return state.Entry{}, notFound("millrace job list names them", "no such job: %s: did you mean %s?", ref, near)
 		}
-		return nil, notFound("millrace job list names them", "no such job: %s", ref)
+		return state.Entry{}, notFound("millrace job list names them", "no such job: %s", ref)
 	}
 	if len(found) > 1 {
 		ids := make([]string, 0, 4)
-		for _, j := range found[:min(4, len(found))] {
-			ids = append(ids, j.ID)
+		for _, e := range found[:min(4, len(found))] {
+			ids = append(ids, e.Brief().ID)
 		}
-		return nil, usage("type more of the id", fmt.Sprintf("%q means %d jobs: %s", ref, len(found), strings.Join(ids, ", ")))
+		return state.Entry{}, usage("type more of the id", fmt.Sprintf("%q means %d jobs: %s", ref, len(found), strings.Join(ids, ", ")))
 	}
 	return found[0], nil
 }
 
-func (l *Leader) view(j *state.Job) *api.Job {
-	var live tracker.Live
-	if !j.Ended() {
-		live, _ = l.Tracker.Live(j.ID)
+// jobsMeant finds what a reference means in a cluster. Without one an id is good for all clusters, but the last job, and the
+// newest of a name, are the default one's, as in a list.
+func jobsMeant(v *state.View, cluster, ref string) ([]state.Entry, error) {
+	if cluster != "" {
+		return v.FindJob(cluster, ref)
 	}
-	return jobView(j, live)
+	found, err := v.FindJob("", ref)
+	if c, ok := v.Cluster(""); ok && err == nil && !strings.HasPrefix(found[0].Brief().ID, ref) {
+		return v.FindJob(c.ID, ref)
+	}
+	return found, err
+}
+
+func (l *Leader) view(j *state.Job) *api.Job { return l.views([]*state.Job{j})[0] }
+
+// views asks the tracker once, however many jobs there are.
+func (l *Leader) views(jobs []*state.Job) []*api.Job {
+	var open []string
+	for _, j := range jobs {
+		if !j.Ended() {
+			open = append(open, j.ID)
+		}
+	}
+	var live map[string]tracker.Live
+	if len(open) > 0 {
+		live = l.Tracker.Lives(open)
+	}
+	views := make([]*api.Job, len(jobs))
+	for i, j := range jobs {
+		views[i] = jobView(j, live[j.ID])
+	}
+	return views
 }
 
 func (s *millraceService) GetJob(ctx context.Context, req *connect.Request[api.GetJobRequest]) (*connect.Response[api.Job], error) {
@@ -87,40 +121,11 @@ func (s *millraceService) GetJob(ctx context.Context, req *connect.Request[api.G
 	if err != nil {
 		return nil, err
 	}
-	j, err := findJob(v, req.Msg.Cluster, req.Msg.Job)
+	j, err := s.job(ctx, v, req.Msg)
 	if err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(l.view(j)), nil
-}
-
-func (s *millraceService) ListJobs(ctx context.Context, req *connect.Request[api.ListJobsRequest]) (*connect.Response[api.ListJobsResponse], error) {
-	v, l, err := s.read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c, err := cluster(v, req.Msg.Cluster)
-	if err != nil {
-		return nil, err
-	}
-	for _, st := range req.Msg.States {
-		if !slices.Contains(jobStates, strings.ToUpper(st)) {
-			return nil, usage("states are "+strings.Join(jobStates, ", "), "no such job state: "+st)
-		}
-	}
-	resp := &api.ListJobsResponse{}
-	for _, j := range v.Jobs(c.ID) {
-		job := l.view(j)
-		if len(req.Msg.States) > 0 && !slices.ContainsFunc(req.Msg.States, func(st string) bool { return strings.EqualFold(st, job.State) }) {
-			continue
-		}
-		resp.Jobs = append(resp.Jobs, job)
-	}
-	return connect.NewResponse(resp), nil
-}
-
-var jobStates = []string{
-	state.JobPending, state.JobRunning, state.JobCompleted, state.JobFailed, state.JobCancelPending, state.JobCancelled,
 }
 
 func (s *millraceService) CancelJob(ctx context.Context, req *connect.Request[api.CancelJobRequest]) (*connect.Response[api.Job], error) {
@@ -128,10 +133,11 @@ func (s *millraceService) CancelJob(ctx context.Context, req *connect.Request[ap
 	if err != nil {
 		return nil, err
 	}
-	j, err := findJob(v, req.Msg.Cluster, req.Msg.Job)
+	e, err := findJob(v, req.Msg.Cluster, req.Msg.Job)
 	if err != nil {
 		return nil, err
 	}
+	j := e.Brief()
 	if j.State != state.JobCancelled && j.State != state.JobCancelPending { // repeating it is no error
 		if err := cancellable(j); err != nil {
 			return nil, err
@@ -141,8 +147,8 @@ func (s *millraceService) CancelJob(ctx context.Context, req *connect.Request[ap
 			reason = "cancelled by " + callOf(ctx).caller.ID
 		}
 		if _, err := s.cfg.Log.Apply(ctx, state.CancelJob{Job: j.ID, Reason: reason}); err != nil {
-			if now, ok := s.cfg.View().Job(j.ID); ok {
-				if late := cancellable(now); late != nil { // it ended meanwhile
+			if now, ok := s.cfg.View().Entry(j.ID); ok {
+				if late := cancellable(now.Brief()); late != nil { // it ended meanwhile
 					return nil, late
 				}
 			}
@@ -150,9 +156,9 @@ func (s *millraceService) CancelJob(ctx context.Context, req *connect.Request[ap
 		}
 		l.Tracker.Cancelled(j.ID)
 	}
-	now, ok := s.cfg.View().Job(j.ID)
-	if !ok {
-		return nil, notFound("", "no such job: %s", j.ID)
+	now, err := s.jobByID(ctx, s.cfg.View(), j.ID)
+	if err != nil {
+		return nil, err
 	}
 	return connect.NewResponse(l.view(now)), nil
 }
@@ -178,12 +184,12 @@ func (s *millraceService) WatchJob(ctx context.Context, req *connect.Request[api
 	if err != nil {
 		return err
 	}
-	w := &jobWatch{server: s.Server, leader: l, id: first.ID, quiet: time.NewTimer(0)}
+	w := &jobWatch{server: s.Server, leader: l, id: first.Brief().ID, quiet: time.NewTimer(0)}
 	defer w.quiet.Stop()
 	for {
-		job, changed, live := w.look()
-		if job == nil {
-			return notFound("", "no such job: %s", first.ID)
+		job, changed, live, err := w.look(ctx)
+		if err != nil {
+			return err
 		}
 		if w.due(job) {
 			if err := stream.Send(job); err != nil {
@@ -217,18 +223,23 @@ type jobWatch struct {
 }
 
 // look takes the channels before the job: a change after it closes one of them.
-func (w *jobWatch) look() (job *api.Job, changed, live <-chan struct{}) {
-	if j, ok := w.server.cfg.View().Job(w.id); ok && j.Ended() { // the tracker has no more to say of it
-		return w.leader.view(j), nil, nil
+func (w *jobWatch) look(ctx context.Context) (job *api.Job, changed, live <-chan struct{}, err error) {
+	v := w.server.cfg.View()
+	if e, ok := v.Entry(w.id); ok && e.Ended() { // the tracker has no more to say of it
+		j, err := w.server.jobOf(ctx, v, e)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		return w.leader.view(j), nil, nil, nil
 	}
 	live = w.leader.Tracker.Changed(w.id)
-	v := w.server.cfg.View()
+	v = w.server.cfg.View()
 	changed = v.Watch(w.id)
-	j, ok := v.Job(w.id)
-	if !ok {
-		return nil, nil, nil
+	j, err := w.server.jobByID(ctx, v, w.id)
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	return w.leader.view(j), changed, live
+	return w.leader.view(j), changed, live, nil
 }
 
 // due says whether to send now: what people wait for at once, progress at its rate.

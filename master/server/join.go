@@ -77,12 +77,18 @@ func (s *joinService) Join(ctx context.Context, req *connect.Request[api.JoinReq
 	if m.AsMaster {
 		resp.SealKey = s.cfg.Seal[:]
 	}
+	resp.Masters = masterAddresses(v)
+	return connect.NewResponse(resp), nil
+}
+
+// masterAddresses are where the masters of the set answer.
+func masterAddresses(v *state.View) (addresses []string) {
 	for _, n := range v.Nodes("") {
-		if n.Role == state.RoleMaster && n.State == state.NodeAdmitted && n.Address != "" {
-			resp.Masters = append(resp.Masters, n.Address)
+		if n.InSet() && n.Address != "" {
+			addresses = append(addresses, n.Address)
 		}
 	}
-	return connect.NewResponse(resp), nil
+	return addresses
 }
 
 // admission decides whether the node may join, and as what.
@@ -107,6 +113,11 @@ func (s *joinService) admission(v *state.View, c call, m *api.JoinRequest) (stat
 	if record == nil {
 		return nil, fmt.Errorf("%w: it is not known here", state.ErrToken)
 	}
+	if m.AsMaster {
+		if err := c.binary.Joins("the site of "+s.binary.Name, v.Protocol()); err != nil {
+			return nil, err
+		}
+	}
 	if m.AsMaster != (record.Role == state.RoleMaster) {
 		return nil, usage(joinAs[record.Role], fmt.Sprintf("the token is for the role %s", strings.ToLower(record.Role)))
 	}
@@ -123,6 +134,7 @@ var joinAs = map[string]string{
 	state.RoleMaster: "millrace master run --dir DIR --join URL --token TOKEN",
 	state.RoleCore:   "millrace worker --dir DIR --join URL --token TOKEN",
 	state.RoleTask:   "millrace worker --dir DIR --join URL --token TOKEN",
+	state.RolePool:   "millrace worker --dir DIR --join URL --token TOKEN",
 }
 
 // findToken compares secrets in constant time.

@@ -160,3 +160,14 @@ func TestTokens(t *testing.T) {
 	_, err = w.user(Admin).RevokeJoinToken(t.Context(), connect.NewRequest(&api.RevokeJoinTokenRequest{Id: "t-none"}))
 	requireProblems(t, err, client.ExitNotFound, "t-none")
 }
+
+// A cluster that has ended gets no tokens: what is to do next is to name another one.
+func TestNoTokenForAClusterThatEnds(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.terminate("default")
+	require.NoError(t, err)
+	_, err = w.user(Admin).CreateJoinToken(t.Context(), connect.NewRequest(&api.CreateJoinTokenRequest{Role: "core"}))
+	p := requireProblems(t, err, client.ExitUsage, "cluster default takes no nodes any more: it is TERMINAT")
+	require.Equal(t, "name one that does: millrace join-token create --cluster NAME (millrace cluster list), or make one: millrace cluster create --name NAME", p.Next)
+	require.NotEmpty(t, w.token(&api.CreateJoinTokenRequest{Role: "pool"}).Token, "which is the site's")
+}

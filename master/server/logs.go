@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"millrace/master/history"
 	"millrace/master/session"
 	"millrace/master/state"
 	"millrace/pkg/api"
@@ -36,18 +37,18 @@ func (s *millraceService) JobLogs(ctx context.Context, req *connect.Request[api.
 	if err != nil {
 		return err
 	}
-	j, err := findJob(v, req.Msg.Cluster, req.Msg.Job)
+	r, err := s.record(ctx, v, req.Msg)
 	if err != nil {
 		return err
 	}
-	attempt := req.Msg.Attempt
+	j, attempt := r.Job, req.Msg.Attempt
 	if attempt == "" {
-		if attempt = firstFailed(v, j); attempt == "" {
+		if attempt = firstFailed(r); attempt == "" {
 			return failure("millrace job tasks "+j.ID+" lists attempts, millrace job logs "+j.ID+" --attempt ID shows one's log",
 				"no attempt of job %s has failed", j.ID)
 		}
 	}
-	node, known := nodeOfAttempt(v, l, j, attempt)
+	node, known := nodeOfAttempt(l, r, attempt)
 	if !known {
 		return notFound("millrace job tasks "+j.ID+" lists them", "job %s has no attempt %s", j.ID, attempt)
 	}
@@ -81,8 +82,8 @@ func sendLog(stream *connect.ServerStream[api.JobLogsResponse], body io.Reader, 
 }
 
 // firstFailed is the first failed attempt of the task that failed the job, else the first one that failed at all.
-func firstFailed(v *state.View, j *state.Job) string {
-	f := facts{maps: v.Tasks(j.ID, state.Map), reduces: v.Tasks(j.ID, state.Reduce)}
+func firstFailed(r *history.Record) string {
+	j, f := r.Job, facts{maps: r.Maps, reduces: r.Reduces}
 	if failed := f.failuresOf(j.Failure); len(failed) > 0 {
 		return failed[0].Attempt
 	}
@@ -93,8 +94,8 @@ func firstFailed(v *state.View, j *state.Job) string {
 		first string
 		when  time.Time
 	)
-	for _, kind := range []string{state.Map, state.Reduce} {
-		for _, t := range v.Tasks(j.ID, kind) {
+	for _, tasks := range [][]*state.Task{r.Maps, r.Reduces} {
+		for _, t := range tasks {
 			for _, e := range t.Ended {
 				if e.State == "FAILED" && (first == "" || e.EndedAt.Before(when)) {
 					first, when = e.Attempt, e.EndedAt
@@ -107,7 +108,8 @@ func firstFailed(v *state.View, j *state.Job) string {
 
 // nodeOfAttempt says which node ran an attempt. Of an attempt of this job that is in no record any
 // more (only the newest are kept) the node is unknown: "".
-func nodeOfAttempt(v *state.View, l *Leader, j *state.Job, attempt string) (node string, ok bool) {
+func nodeOfAttempt(l *Leader, r *history.Record, attempt string) (node string, ok bool) {
+	j := r.Job
 	if !strings.HasPrefix(attempt, j.ID+"-") || strings.ContainsAny(attempt, "/\\") {
 		return "", false
 	}
@@ -117,8 +119,8 @@ func nodeOfAttempt(v *state.View, l *Leader, j *state.Job, attempt string) (node
 			return a.Node, true
 		}
 	}
-	for _, kind := range []string{state.Map, state.Reduce} {
-		for _, t := range v.Tasks(j.ID, kind) {
+	for _, tasks := range [][]*state.Task{r.Maps, r.Reduces} {
+		for _, t := range tasks {
 			if t.Win != nil && t.Win.Attempt == attempt {
 				return t.Win.Node, true
 			}
@@ -168,69 +170,26 @@ func (s *Server) openLog(ctx context.Context, v *state.View, l *Leader, job, att
 	return body, nil
 }
 
-// workerLogs fetches logs from workers, each verified to be the node it should be.
-type workerLogs struct {
-	credential security.Credential
-	mu         sync.Mutex
-	clients    map[string]*http.Transport // by node
+// workerLogs fetches logs from workers, each verified to be the node it should be. It keeps no connections: what is
+// read is read by people, and nodes come and go.
+type workerLogs struct{ credential *security.Live }
+
+func (w workerLogs) transport(node string) *http.Transport {
+	dial := w.credential.Dialer(security.NodeName(node), nil)
+	return &http.Transport{
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+			defer cancel()
+			return dial(ctx, network, address)
+		},
+		ResponseHeaderTimeout: 10 * time.Second, DisableKeepAlives: true,
+	}
 }
 
-func newWorkerLogs(c security.Credential) (*workerLogs, error) {
-	if _, err := c.ClientTLS(security.MasterName); err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+func (w workerLogs) open(ctx context.Context, n session.Node, job, attempt string, follow bool) (io.ReadCloser, error) {
+	body, err := w.get(ctx, n, followed(logsByPath+url.PathEscape(job)+"/"+url.PathEscape(attempt), follow))
+	if err != nil && !errors.Is(err, errNoLog) {
+		return nil, fmt.Errorf("log of %s: node %s: %w", attempt, n.ID, err)
 	}
-	return &workerLogs{credential: c, clients: map[string]*http.Transport{}}, nil
-}
-
-func (w *workerLogs) transport(node string) (*http.Transport, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if t := w.clients[node]; t != nil {
-		return t, nil
-	}
-	config, err := w.credential.ClientTLS(security.NodeName(node))
-	if err != nil {
-		return nil, err
-	}
-	t := &http.Transport{
-		TLSClientConfig: config, TLSHandshakeTimeout: 3 * time.Second, ResponseHeaderTimeout: 10 * time.Second,
-		MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second,
-	}
-	w.clients[node] = t
-	return t, nil
-}
-
-func (w *workerLogs) open(ctx context.Context, n session.Node, job, attempt string, follow bool) (io.ReadCloser, error) {
-	t, err := w.transport(n.ID)
-	if err != nil {
-		return nil, err
-	}
-	u := strings.TrimSuffix(n.Address, "/") + logsByPath + url.PathEscape(job) + "/" + url.PathEscape(attempt)
-	if follow {
-		u += "?follow=1"
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := t.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
-	}
-	resp.Body.Close()
-	if resp.StatusCode == http.StatusNotFound {
-		return nil, errNoLog
-	}
-	return nil, fmt.Errorf("log of %s: node %s answers %s", attempt, n.ID, resp.Status)
-}
-
-func (w *workerLogs) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, t := range w.clients {
-		t.CloseIdleConnections()
-	}
+	return body, err
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -37,18 +38,26 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 	jobs.Normalize(spec)
 	user := callOf(ctx).caller.ID
 	var found findings
-	if !req.Msg.PlacesOnly {
-		found.spec(spec)
-	}
 	c, ok := v.Cluster(spec.Cluster)
 	if !ok {
+		c = nil
+	}
+	if !req.Msg.PlacesOnly {
+		found.spec(spec, clusterIDs(v, c))
+	}
+	if ok {
+		found.memory(spec.MemoryBytes, l.Sessions.Nodes(), c.ID)
+	}
+	if !ok {
 		found.wrong("millrace cluster list", "no such cluster: %s", spec.Cluster)
+	} else if c.Ending() {
+		found.wrong("millrace cluster list names those that take jobs", "cluster %s is %s: it takes no jobs", c.Name, c.State)
 	} else if len(found.mistakes) == 0 && !req.Msg.DryRun {
 		// Before the store is looked at: the first one's output would be in the way of its repetition.
-		if j := submittedBefore(v, c.ID, user, spec.RequestId); j != nil && req.Msg.PlacesOnly {
+		if id := submittedBefore(v, c.ID, user, spec.RequestId); id != "" && req.Msg.PlacesOnly {
 			return connect.NewResponse(&api.Job{}), nil // what it is answered with is for the whole of it to say
-		} else if j != nil {
-			return s.repeated(l, j, spec)
+		} else if id != "" {
+			return s.repeated(ctx, l, id, spec)
 		}
 	}
 	if req.Msg.DryRun && spec.Program != nil { // its files are uploaded when it is to be started
@@ -60,8 +69,8 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 	if err := found.refusal(); err != nil {
 		// Or while it was looked at: of requests that come at once, one is the first.
 		if c != nil && !req.Msg.DryRun && !req.Msg.PlacesOnly {
-			if j := submittedBefore(s.cfg.View(), c.ID, user, spec.RequestId); j != nil {
-				return s.repeated(l, j, spec)
+			if id := submittedBefore(s.cfg.View(), c.ID, user, spec.RequestId); id != "" {
+				return s.repeated(ctx, l, id, spec)
 			}
 		}
 		return nil, err
@@ -77,7 +86,7 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 		job.User = user
 		return connect.NewResponse(job), nil
 	}
-	record, err := s.jobRecord(spec, c.ID, user)
+	record, err := s.jobRecord(spec, c.ID, user, clusterIDs(v, c))
 	if err != nil {
 		return nil, err
 	}
@@ -90,17 +99,17 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 		return nil, fmt.Errorf("submit job: the log answered %T", result)
 	}
 	if j.ID != record.ID {
-		return s.repeated(l, j, spec)
+		return s.repeated(ctx, l, j.ID, spec)
 	}
 	l.Tracker.Submitted(j.ID)
 	return connect.NewResponse(l.view(j)), nil
 }
 
 // spec finds every mistake that the spec alone shows, and fills in what a program decides.
-func (f *findings) spec(spec *api.JobSpec) {
+func (f *findings) spec(spec *api.JobSpec, id jobs.Clusters) {
 	const next = "millrace job submit --help shows the flags, millrace job programs the programs"
-	for _, err := range jobs.Validate(spec) {
-		f.wrong(next, "%s", err)
+	for _, err := range jobs.ValidateIn(spec, id) {
+		f.wrong(nextOf(err, next), "%s", err)
 	}
 	if p := spec.GetProgram(); p.GetKind() == api.ProgramKind_PROGRAM_KIND_BUILTIN && p.GetName() != "" {
 		mapOnly, err := builtin.Check(p.GetName(), p.GetArgs())
@@ -121,17 +130,32 @@ func (f *findings) spec(spec *api.JobSpec) {
 	}
 }
 
-// submittedBefore finds the job that a request id has made.
-func submittedBefore(v *state.View, cluster, user, requestID string) *state.Job {
-	if requestID == "" {
-		return nil
+// nextOf is what to do about an error that says it itself, else what is given.
+func nextOf(err error, otherwise string) string {
+	var overlap *jobs.OverlapError
+	if errors.As(err, &overlap) {
+		return overlap.Next()
 	}
-	j, _ := v.JobOfRequest(cluster, user, requestID)
-	return j
+	return otherwise
+}
+
+// submittedBefore finds the job that a request id has made; "" if none.
+func submittedBefore(v *state.View, cluster, user, requestID string) string {
+	if requestID == "" {
+		return ""
+	}
+	if e, ok := v.JobOfRequest(cluster, user, requestID); ok {
+		return e.Brief().ID
+	}
+	return ""
 }
 
 // repeated answers a request whose id has made a job before: that job, if it is the one that was asked for.
-func (s *Server) repeated(l *Leader, j *state.Job, spec *api.JobSpec) (*connect.Response[api.Job], error) {
+func (s *Server) repeated(ctx context.Context, l *Leader, id string, spec *api.JobSpec) (*connect.Response[api.Job], error) {
+	j, err := s.jobByID(ctx, s.cfg.View(), id)
+	if err != nil {
+		return nil, err
+	}
 	first := &api.JobSpec{}
 	if err := proto.Unmarshal(j.Spec, first); err != nil {
 		return nil, fmt.Errorf("read the description of %s: %w", j.ID, err)
@@ -157,16 +181,20 @@ func differences(a, b *api.JobSpec) (names []string) {
 	return names
 }
 
-// jobRecord is the job as logged: no key of a store in the clear.
-func (s *Server) jobRecord(spec *api.JobSpec, cluster, user string) (*state.Job, error) {
-	id, err := NewID("s-")
+// jobRecord is the job as logged: no key of a store in the clear, and places as the whole site knows them. What was
+// typed is in its spec.
+func (s *Server) jobRecord(spec *api.JobSpec, cluster, user string, id jobs.Clusters) (*state.Job, error) {
+	number, err := NewID("s-")
 	if err != nil {
 		return nil, err
 	}
 	j := &state.Job{
-		ID: id, Cluster: cluster, Name: spec.Name, Program: programName(spec.Program), User: user, RequestID: spec.RequestId,
-		Input: spec.Input, Output: spec.Output, Overwrite: spec.Overwrite, Priority: int(spec.Priority),
+		ID: number, Cluster: cluster, Name: spec.Name, Program: programName(spec.Program), User: user, RequestID: spec.RequestId,
+		Output: jobs.Anchored(spec.Output, id), Overwrite: spec.Overwrite, Priority: int(spec.Priority),
 		SubmittedAt: s.cfg.Now().UTC(),
+	}
+	for _, in := range spec.Input {
+		j.Input = append(j.Input, jobs.Anchored(in, id))
 	}
 	if j.Name == "" {
 		j.Name = j.Program
@@ -220,14 +248,22 @@ func (s *Server) siteStore(v *state.View) (objectstore.Store, *api.ObjectStore, 
 	return store, settings, err
 }
 
-// jobStore opens the store that a job reads and writes.
-func (s *Server) jobStore(v *state.View, spec *api.JobSpec) (objectstore.Store, *api.ObjectStore, error) {
-	if spec.Store == nil {
-		return s.siteStore(v)
+// jobStore opens what a job of a cluster reads and writes: an object store, whose settings it gives, and beside it the
+// block stores of the site's clusters. c may be nil.
+func (s *Server) jobStore(v *state.View, c *state.Cluster, spec *api.JobSpec) (objectstore.Store, *api.ObjectStore, error) {
+	var store objectstore.Store
+	var err error
+	settings := spec.Store
+	if settings == nil {
+		store, settings, err = s.siteStore(v)
+	} else if store, err = s.cfg.Stores.Open(settings); err != nil {
+		err = usage("check the job's store settings", err.Error())
 	}
-	store, err := s.cfg.Stores.Open(spec.Store)
 	if err != nil {
-		return nil, nil, usage("check the job's store settings", err.Error())
+		return nil, nil, err
 	}
-	return store, spec.Store, nil
+	if c != nil {
+		store = s.cfg.Stores.WithFiles(store, c.ID)
+	}
+	return store, settings, nil
 }

@@ -15,6 +15,7 @@ import (
 	"millrace/master/state"
 	"millrace/master/tracker"
 	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
 )
 
 const (
@@ -32,10 +33,11 @@ func (s *millraceService) ListTasks(ctx context.Context, req *connect.Request[ap
 	if err != nil {
 		return nil, err
 	}
-	j, err := findJob(v, req.Msg.Cluster, req.Msg.Job)
+	r, err := s.record(ctx, v, req.Msg)
 	if err != nil {
 		return nil, err
 	}
+	j := r.Job
 	live, _ := l.Tracker.Live(j.ID)
 	var splits []*api.Split
 	if plan, err := s.plan(ctx, v, j); err == nil {
@@ -47,12 +49,12 @@ func (s *millraceService) ListTasks(ctx context.Context, req *connect.Request[ap
 	for _, a := range live.Attempts {
 		list.running[a.Task] = append(list.running[a.Task], a)
 	}
-	list.add(v, state.Map, j.Maps)
-	list.add(v, state.Reduce, j.Reduces)
+	list.add(state.Map, j.Maps, r.Maps)
+	list.add(state.Reduce, j.Reduces, r.Reduces)
 	resp := &api.ListTasksResponse{Tasks: list.tasks}
 	m := req.Msg
 	if m.Failed || m.Running || m.Slow {
-		median := list.medians(v)
+		median := map[string]time.Duration{kindMap: median(r.Maps), kindReduce: median(r.Reduces)}
 		resp.Tasks = slices.DeleteFunc(resp.Tasks, func(t *api.Task) bool {
 			return !(m.Failed && (hasAttempt(t, "FAILED") || hasAttempt(t, "LOST"))) && !(m.Running && hasAttempt(t, "RUNNING")) &&
 				!(m.Slow && slow(t, median[t.Kind], list.now))
@@ -70,9 +72,9 @@ type taskList struct {
 	tasks   []*api.Task
 }
 
-func (l *taskList) add(v *state.View, kind string, total int) {
+func (l *taskList) add(kind string, total int, logged []*state.Task) {
 	records := map[int]*state.Task{}
-	for _, t := range v.Tasks(l.job.ID, kind) {
+	for _, t := range logged {
 		records[t.ID.Index] = t
 	}
 	for i := range total {
@@ -122,7 +124,7 @@ func (l *taskList) task(id state.TaskID, record *state.Task) *api.Task {
 func describeSplit(t *api.Task, s *api.Split) {
 	for i, p := range s.GetPieces() {
 		if i == 0 {
-			t.Input, t.Offset = "s3://"+p.Bucket+"/"+p.Key, p.Offset
+			t.Input, t.Offset = objectstore.URL{Bucket: p.Bucket, Key: p.Key}.String(), p.Offset
 		}
 		t.Length += p.Length
 	}
@@ -135,11 +137,7 @@ func hasAttempt(t *api.Task, st string) bool {
 	return slices.ContainsFunc(t.Attempts, func(a *api.Attempt) bool { return a.State == st })
 }
 
-// medians gives per kind how long completed tasks took; 0 if none has.
-func (l *taskList) medians(v *state.View) map[string]time.Duration {
-	return map[string]time.Duration{kindMap: median(v.Tasks(l.job.ID, state.Map)), kindReduce: median(v.Tasks(l.job.ID, state.Reduce))}
-}
-
+// median is how long completed tasks took; 0 if none has.
 func median(tasks []*state.Task) time.Duration {
 	var took []time.Duration
 	for _, t := range tasks {

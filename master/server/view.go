@@ -1,8 +1,11 @@
 package server
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"millrace/master/state"
@@ -15,7 +18,7 @@ func jobView(j *state.Job, live tracker.Live) *api.Job {
 	v := &api.Job{
 		Id: j.ID, Cluster: j.Cluster, Name: j.Name, Program: j.Program,
 		State: j.State, Phase: j.Phase, Reason: j.Reason, User: j.User,
-		Input: j.Input, Output: j.Output, Priority: int32(j.Priority),
+		Priority:    int32(j.Priority),
 		SubmittedAt: stamp(j.SubmittedAt), PlannedAt: stamp(j.PlannedAt), StartedAt: stamp(j.PlannedAt),
 		MapsEndedAt: stamp(j.MapsEndedAt), ReducesEndedAt: stamp(j.ReducesEndedAt), EndedAt: stamp(j.EndedAt),
 		CommitMs:            j.CommitMs,
@@ -30,6 +33,7 @@ func jobView(j *state.Job, live tracker.Live) *api.Job {
 		Counters:      countersView(j.Counters),
 		OutputRecords: j.OutputRecords, OutputBytes: j.OutputBytes, Parts: int64(j.Parts),
 	}
+	v.Input, v.Output = typed(j)
 	v.StoreRetries, v.StoreTrouble = live.StoreRetries, live.StoreTrouble
 	if j.Ended() {
 		v.StoreTrouble = j.StoreTrouble
@@ -49,9 +53,18 @@ func jobView(j *state.Job, live tracker.Live) *api.Job {
 	v.BytesDone = max(j.BytesDone, min(live.BytesDone, j.BytesTotal))
 	v.BytesPerSecond, v.EtaMs = live.BytesPerSecond, live.ETA.Milliseconds()
 	if v.Reason == "" {
-		v.Reason = live.Trouble
+		v.Reason = cmp.Or(live.Trouble, live.Turn, live.NoRoom)
 	}
 	return v
+}
+
+// typed is a job's places as they were typed. The record has others only for block stores, by their clusters' ids.
+func typed(j *state.Job) (input []string, output string) {
+	spec := &api.JobSpec{}
+	if !onFiles(j.Output) && !slices.ContainsFunc(j.Input, onFiles) || proto.Unmarshal(j.Spec, spec) != nil {
+		return j.Input, j.Output
+	}
+	return spec.Input, spec.Output
 }
 
 // counts keeps the three kinds at their sum, though record and leader are read one after the other.

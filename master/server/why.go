@@ -20,11 +20,15 @@ func (s *millraceService) ExplainJob(ctx context.Context, req *connect.Request[a
 	if err != nil {
 		return nil, err
 	}
-	j, err := findJob(v, req.Msg.Cluster, req.Msg.Job)
+	r, err := s.record(ctx, v, req.Msg)
 	if err != nil {
 		return nil, err
 	}
-	f := facts{now: s.cfg.Now(), job: j, maps: v.Tasks(j.ID, state.Map), reduces: v.Tasks(j.ID, state.Reduce)}
+	j := r.Job
+	f := facts{now: s.cfg.Now(), job: j, maps: r.Maps, reduces: r.Reduces}
+	if c, ok := v.Cluster(j.Cluster); ok {
+		f.cluster = c
+	}
 	if !j.Ended() {
 		f.live, _ = l.Tracker.Live(j.ID)
 		for _, n := range s.nodes(v, l, j.Cluster) {
@@ -32,11 +36,7 @@ func (s *millraceService) ExplainJob(ctx context.Context, req *connect.Request[a
 				f.nodes = append(f.nodes, n)
 			}
 		}
-		for _, other := range v.OpenJobs() {
-			if other.ID != j.ID && other.Cluster == j.Cluster {
-				f.others = append(f.others, l.view(other))
-			}
-		}
+		f.others = l.views(slices.DeleteFunc(v.OpenJobs(), func(o *state.Job) bool { return o.ID == j.ID || o.Cluster != j.Cluster }))
 	}
 	e := f.explain()
 	e.Job = l.view(j)
@@ -47,6 +47,7 @@ func (s *millraceService) ExplainJob(ctx context.Context, req *connect.Request[a
 type facts struct {
 	now           time.Time
 	job           *state.Job
+	cluster       *state.Cluster
 	live          tracker.Live
 	maps, reduces []*state.Task
 	nodes         []*api.Node // the cluster's workers, lost ones too
@@ -82,7 +83,7 @@ func (f *facts) explain() *api.JobExplanation {
 func (f *facts) failed() *api.JobExplanation {
 	j := f.job
 	e := &api.JobExplanation{Cause: orElse(j.Reason, "no cause was recorded"), Failure: failureView(j.Failure)}
-	if attempts := f.failuresOf(j.Failure); len(attempts) > 0 {
+	if attempts := f.failuresOf(j.Failure); slices.ContainsFunc(attempts, func(a state.EndedAttempt) bool { return a.Attempt == j.Failure.Attempt }) {
 		first := attempts[0].Failure
 		e.Failure = failureView(&first)
 		e.Cause = fmt.Sprintf("task %s failed %s", first.Task, times(len(attempts)))
@@ -177,10 +178,15 @@ func (f *facts) waiting() *api.JobExplanation {
 		}
 		say("millrace job wait "+f.job.ID, "it is committing its output: %s put in place, _SUCCESS comes last", isAre(parts, "part"))
 		return e
+	case f.live.Turn != "":
+		say(fmt.Sprintf("wait, or have the cluster run more jobs at once: millrace cluster set %s --step-concurrency %d", f.cluster.Name, f.cluster.StepConcurrency+1), "%s", f.live.Turn)
 	case !f.job.Planned() && f.live.Planning:
 		say("millrace job wait "+f.job.ID, "its input is being listed and cut into splits")
 	case !f.job.Planned():
 		say("millrace status", "the leader has not taken it up yet")
+	}
+	if f.live.NoRoom != "" {
+		say("make room on the disks that are named, or add nodes: "+oneMore(f.cluster, state.RoleCore), "%s", f.live.NoRoom)
 	}
 	f.sayNodes(say)
 	f.sayLostMaps(say)

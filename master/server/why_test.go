@@ -57,10 +57,15 @@ func TestWhyAJobWaits(t *testing.T) {
 		{"no node up", func(f *facts) {
 			f.nodes[0].State, f.nodes[0].Reason = nodeLost, "it has no session with the leader"
 		}, "no node is up: 1 node lost", `^node i-1 \(host\) is lost \(it has no session|node i-1 .* is lost`},
+		{"no node yet", func(f *facts) {
+			f.nodes, f.cluster = nil, &state.Cluster{Name: "nightly", User: "ada", Groups: []state.Group{{Role: state.RoleCore, Target: 2}, {Role: state.RoleTask, Target: 1}}}
+		}, "^the cluster has no node: 3 nodes are to come$", "maps: 4 of 10"},
 		{"no core node", func(f *facts) { f.nodes[0].Role = state.RoleTask }, "no core node is up", ""},
 		{"a map-only job needs no core node", func(f *facts) { f.nodes[0].Role, f.job.Reduces = state.RoleTask, 0 }, "^maps: 4 of 10 done, 2 running$", ""},
 		{"no room on the disks", func(f *facts) { f.nodes[0].Reason = "its disk is full: 1 MiB free" },
 			`^node i-1 \(host\) takes no tasks now: its disk is full: 1 MiB free$`, ""},
+		{"no room for its tasks on any disk", func(f *facts) { f.live.NoRoom = "no node has room on its disk for the tasks that wait: i-1: disk full" },
+			`^no node has room on its disk for the tasks that wait: i-1: disk full$`, ""},
 		{"lost maps", func(f *facts) {
 			f.job.Phase, f.job.MapsDone, f.live.Again, f.live.Maps.Running = state.PhaseReducing, 9, 1, 1
 			f.maps = []*state.Task{{ID: state.TaskID{Kind: state.Map, Index: 3}, Prior: &state.Completion{SegmentNode: "i-9"}}}
@@ -150,6 +155,11 @@ func TestWhyAJobFailed(t *testing.T) {
 	f.maps[1].Ended[0].Failure.Message = "exit code 1"
 	require.Equal(t, []string{"the same every time, on 2 nodes"}, f.explain().Details)
 
+	f.job.Reason, f.job.Failure.Attempt = "its completion was refused 8 times", "a12"
+	e = f.explain()
+	require.Equal(t, "its completion was refused 8 times", e.Cause, "what an attempt did that has not failed: earlier failures are another matter")
+	require.Equal(t, "a12", e.Failure.Attempt)
+
 	f = &facts{job: &state.Job{State: state.JobFailed, Reason: "commit: access denied"}}
 	require.Equal(t, "commit: access denied", f.explain().Cause, "what no attempt did")
 	f = &facts{job: &state.Job{State: state.JobRunning, Ending: state.JobFailed, Reason: "r"}, live: tracker.Live{Trouble: "abort upload: reset"}}
@@ -189,4 +199,10 @@ func TestAJobsNameThatIsNearlyRight(t *testing.T) {
 	w.submit(spec)
 	_, err := w.user("alice").GetJob(t.Context(), connect.NewRequest(&api.GetJobRequest{Job: "nigthly"}))
 	requireProblems(t, err, 4, "no such job: nigthly: did you mean nightly?")
+
+	w.apply(state.CreateCluster{Cluster: state.Cluster{ID: "j-B", Name: "batch"}})
+	spec.Name, spec.Cluster, spec.Output = "report", "batch", "s3://out/report/"
+	w.submit(spec)
+	_, err = w.user("alice").GetJob(t.Context(), connect.NewRequest(&api.GetJobRequest{Job: "report"}))
+	requireProblems(t, err, 4, "no such job: report: the one of that name is of cluster batch", "--cluster batch")
 }

@@ -26,12 +26,14 @@ func (f *facts) queued() int {
 
 // sayNodes names what keeps the nodes from taking tasks: gone, or with a reason of their own.
 func (f *facts) sayNodes(say say) {
-	var up, cores, lost int
+	var up, cores, lost, draining int
 	var refusing []string
 	for _, n := range f.nodes {
 		switch {
-		case n.State != nodeRunning:
+		case !isUp(n):
 			lost++
+		case n.State == nodeDraining:
+			draining++
 		default:
 			up++
 			if n.Role == state.RoleCore {
@@ -43,9 +45,14 @@ func (f *facts) sayNodes(say say) {
 		}
 	}
 	switch {
-	case len(f.nodes) == 0:
-		say("millrace join-token create --role core", "the cluster has no node")
+	case len(f.nodes) == 0 && f.wanted() > 0:
+		say("millrace cluster show "+f.cluster.Name+" says what they wait for", "the cluster has no node: %s to come", isAre(f.wanted(), "node"))
 		return
+	case len(f.nodes) == 0:
+		say(oneMore(f.cluster, state.RoleCore), "the cluster has no node")
+		return
+	case up == 0 && draining > 0:
+		say("millrace node resume NODE, or let another node join: "+oneMore(f.cluster, state.RoleCore), "no node takes tasks: %s to leave", isAre(draining, "node"))
 	case up == 0:
 		say("millrace node list; start the workers again", "no node is up: %s lost", countOf(lost, "node"))
 	case cores == 0 && !(f.job.Planned() && f.job.MapOnly()):
@@ -65,7 +72,7 @@ func (f *facts) sayNodes(say say) {
 func (f *facts) lost(all bool) (list []string) {
 	took := f.lostAttempts()
 	for _, n := range f.nodes {
-		if n.State == nodeRunning || took[n.Id] == 0 && !all {
+		if isUp(n) || took[n.Id] == 0 && !all {
 			continue
 		}
 		text := fmt.Sprintf("node %s is lost (%s)", named(n), orElse(n.Reason, n.State))
@@ -90,11 +97,22 @@ func (f *facts) lostAttempts() map[string]int {
 	return took
 }
 
+// wanted is how many nodes somebody else has to bring: a provider, or the pool. Those of the site's first cluster join by themselves.
+func (f *facts) wanted() (n int) {
+	if f.cluster == nil || f.cluster.User == "" {
+		return 0
+	}
+	for _, g := range f.cluster.Groups {
+		n += g.Target
+	}
+	return n
+}
+
 // sayMissing names the nodes that were lost without an attempt of this job: with them it had more slots.
 func (f *facts) sayMissing(say say) {
 	took, missing := f.lostAttempts(), 0
 	for _, n := range f.nodes {
-		if n.State != nodeRunning && took[n.Id] == 0 {
+		if !isUp(n) && took[n.Id] == 0 {
 			missing++
 		}
 	}
@@ -191,7 +209,7 @@ func (f *facts) saySlots(say say) {
 	slices.SortStableFunc(holders, func(a, b *api.Job) int { return cmp.Compare(runs(b), runs(a)) })
 	if len(holders) == 0 {
 		if mine > 0 {
-			say("add nodes: millrace join-token create --role task", "%s for a slot: the job itself has all %d", waits(waiting), slots)
+			say("add nodes: "+oneMore(f.cluster, state.RoleTask), "%s for a slot: the job itself has all %d", waits(waiting), slots)
 		}
 		return
 	}

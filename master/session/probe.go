@@ -22,13 +22,17 @@ type probe struct {
 }
 
 // Probe asks a worker whether it reaches a store and waits for its answer: why it does not, "" if
-// it does. The id in p is set here. A worker that goes meanwhile is waited for until ctx ends.
+// it does. The id in p is set here. A worker that goes meanwhile is ErrNotConnected.
 func (r *Registry) Probe(ctx context.Context, node string, p *api.StoreProbe) (reason string, err error) {
 	waiting := probe{node: node, answer: make(chan string, 1)}
 	r.mu.Lock()
 	r.probes.last++
 	id := r.probes.last
 	r.probes.waiting[id] = waiting
+	var over <-chan struct{}
+	if e := r.nodes[node]; e != nil && e.conn != nil {
+		over = e.conn.over
+	}
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
@@ -44,6 +48,8 @@ func (r *Registry) Probe(ctx context.Context, node string, p *api.StoreProbe) (r
 		return reason, nil
 	case <-r.done:
 		return "", ErrClosed
+	case <-over:
+		return "", ErrNotConnected
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +58,9 @@ func TestProbe(t *testing.T) {
 
 		require.ErrorIs(t, (<-ask("i-nobody", time.Minute)).err, ErrNotConnected)
 		require.ErrorIs(t, (<-ask("i-a", time.Second)).err, context.DeadlineExceeded)
+		gone := ask("i-b", time.Minute)
+		b.end(io.ErrUnexpectedEOF)
+		require.ErrorIs(t, (<-gone).err, ErrNotConnected, "it was killed while it was asked")
 		last := ask("i-a", time.Minute)
 		s.Close()
 		require.ErrorIs(t, (<-last).err, ErrClosed)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,12 +108,27 @@ func (r *Registry) Serve(ctx context.Context, nodeID string, s Stream) error {
 		close(ready)
 		return err
 	}
+	if err := r.alone(ctx, nodeID, hello); err != nil {
+		c.end(err)
+		close(ready)
+		return err
+	}
+	if node, err = r.find(ctx, node, hello); err != nil {
+		c.end(err)
+		close(ready)
+		return err
+	}
 	welcome := r.cfg.Welcome(node)
-	if err := s.Send(&api.MasterMessage{Message: &api.MasterMessage_Welcome{Welcome: welcome}}); err != nil {
+	err = s.Send(&api.MasterMessage{Message: &api.MasterMessage_Welcome{Welcome: welcome}})
+	if err == nil && misplaced(node, hello) { // it has heard where it belongs, and comes again as that
+		err = fmt.Errorf("%w: %s of %q", ErrMisplaced, node.Role, node.Cluster)
+	}
+	if err != nil {
 		c.end(err)
 		close(ready)
 		return fmt.Errorf("welcome %s: %w", nodeID, err)
 	}
+	hello.Problem = cmp.Or(hello.Problem, r.unready(node))
 	e, err = r.open(node, hello, c)
 	if err != nil {
 		c.end(err) // before ready: nothing of this stream is delivered
@@ -141,17 +157,6 @@ func (r *Registry) greet(ctx context.Context, nodeID string, c *conn, hellos <-c
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-}
-
-// admit decides whether this worker may have a session with this leader.
-func (r *Registry) admit(nodeID string, hello *api.WorkerHello) (*state.Node, error) {
-	if hello.NodeId != nodeID {
-		return nil, fmt.Errorf("%s says it is %s: %w", nodeID, hello.NodeId, ErrProtocol)
-	}
-	if hello.HighestTerm > r.cfg.Term {
-		return nil, fmt.Errorf("%w: term %d, this one's is %d", ErrStaleTerm, hello.HighestTerm, r.cfg.Term)
-	}
-	return r.admitted(nodeID)
 }
 
 // receive reads the stream to its end. It alone calls s.Receive.
@@ -234,7 +239,7 @@ func (r *Registry) open(node *state.Node, h *api.WorkerHello, c *conn) (*entry, 
 		e.node = Node{
 			ID: node.ID, Address: h.Address, Cluster: node.Cluster, Role: node.Role,
 			Slots: int(h.Slots), Memory: h.MemoryBytes, Disk: h.DiskBytes, DiskFree: h.DiskFreeBytes,
-			PID: h.Pid, Version: h.Version, Incarnation: h.Incarnation, LastSeen: time.Now(),
+			PID: h.Pid, Version: h.Version, Protocol: max(1, int(h.Protocol)), Incarnation: h.Incarnation, LastSeen: time.Now(),
 		}
 		r.renew(e)
 		r.mu.Unlock()
@@ -306,6 +311,7 @@ func (r *Registry) down(e *entry, cause error) {
 	}
 	e.gone = true
 	delete(r.nodes, e.node.ID)
+	r.remember(e.node)
 	if e.timer != nil && e.timer.Stop() {
 		r.wg.Done()
 	}
@@ -347,11 +353,16 @@ func (r *Registry) detach(e *entry, c *conn, cause error) {
 // deliver renews the lease and hands the message on, if c is still the node's session.
 func (r *Registry) deliver(nodeID string, e *entry, c *conn, m *api.WorkerMessage) {
 	beat := m.GetHeartbeat()
+	var pong *api.Pong
 	if beat != nil {
-		if _, err := r.admitted(nodeID); err != nil {
+		pong = r.cfg.Pong(nodeID)
+	}
+	node, err := r.admitted(nodeID)
+	if err != nil {
+		if beat != nil {
 			c.end(ErrTerminated)
-			return
 		}
+		return
 	}
 	e.order.Lock()
 	defer e.order.Unlock()
@@ -361,17 +372,23 @@ func (r *Registry) deliver(nodeID string, e *entry, c *conn, m *api.WorkerMessag
 		return
 	}
 	e.node.LastSeen = time.Now()
+	e.wasHeard()
 	r.renew(e)
+	stays := node.Cluster == e.node.Cluster && node.Role == e.node.Role
 	if beat != nil {
-		e.node.DiskFree = beat.DiskFreeBytes
-		c.push(&api.MasterMessage{Message: &api.MasterMessage_Pong{Pong: &api.Pong{}}})
+		e.node.DiskFree, e.node.Trust = beat.DiskFreeBytes, beat.Trust
+		c.push(&api.MasterMessage{Message: &api.MasterMessage_Pong{Pong: pong}})
+		if !stays {
+			c.push(assignment(node))
+		}
+		beat.Problem = cmp.Or(beat.Problem, r.unready(node))
 	}
 	answer := m.GetProbed()
 	if answer != nil {
 		r.probed(nodeID, answer)
 	}
 	r.mu.Unlock()
-	if answer == nil {
+	if answer == nil && stays {
 		r.cfg.Handler.Message(nodeID, m)
 	}
 }

@@ -5,8 +5,9 @@
 package session
 
 import (
+	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"sort"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ var (
 	ErrClosed      = errors.New("this master leads no longer")
 	ErrProtocol    = errors.New("session protocol broken")
 	ErrOverflow    = errors.New("worker does not read what it is sent")
+	ErrMisplaced   = errors.New("the node has another place")
 )
 
 // Stream is one worker's connection. Send and Receive are each called by one
@@ -69,7 +71,10 @@ type Config struct {
 	Term    uint64        // of this leader
 	Lease   time.Duration // 0 = DefaultLease
 	Welcome func(node *state.Node) *api.SessionWelcome
+	Pong    func(node string) *api.Pong // answers each heartbeat; nil: with nothing in it
 	View    func() *state.View
+	// Find logs where a node that is Unsure says it is.
+	Find    func(ctx context.Context, c state.FindNode) error
 	Handler Handler // may be given later, with Handle, before the first Serve
 	Log     *zap.Logger
 }
@@ -82,8 +87,10 @@ type Node struct {
 	Memory, Disk, DiskFree int64 // bytes
 	PID                    int64
 	Version, Incarnation   string
+	Protocol               int // that it speaks
 	LastSeen               time.Time
-	Connected              bool // false: the stream broke, the lease runs
+	Connected              bool   // false: the stream broke, the lease runs
+	Trust                  string // what it uses of the site's CA: WorkerHeartbeat.trust
 }
 
 // Registry holds the sessions of one leader's term.
@@ -94,6 +101,7 @@ type Registry struct {
 
 	mu     sync.Mutex
 	nodes  map[string]*entry
+	seen   map[string]time.Time // when a node was last heard of whose lease is over
 	probes probes
 	closed bool
 	done   chan struct{} // closed by Close
@@ -101,13 +109,15 @@ type Registry struct {
 
 // entry is one node with an open lease.
 type entry struct {
-	order sync.Mutex // held while the Handler hears of this node; taken before Registry.mu
-	node  Node
-	conn  *conn // nil while the lease runs without a stream
-	timer *time.Timer
-	due   time.Time // when timer is to fire
-	last  bool      // the lease is over, and the last chance runs
-	gone  bool      // Down was said; the entry is out of the map
+	order  sync.Mutex // held while the Handler hears of this node; taken before Registry.mu
+	node   Node
+	conn   *conn // nil while the lease runs without a stream
+	timer  *time.Timer
+	due    time.Time       // when timer is to fire
+	last   bool            // the lease is over, and the last chance runs
+	gone   bool            // Down was said; the entry is out of the map
+	heard  []chan struct{} // closed at the next message
+	copies map[string]bool // incarnations of other processes that said they are the node, and were refused
 }
 
 // New returns a Registry for one term of leadership. It starts nothing.
@@ -118,7 +128,10 @@ func New(c Config) *Registry {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	return &Registry{cfg: c, log: c.Log.Named("session"), nodes: map[string]*entry{}, done: make(chan struct{}),
+	if c.Pong == nil {
+		c.Pong = func(string) *api.Pong { return &api.Pong{} }
+	}
+	return &Registry{cfg: c, log: c.Log.Named("session"), nodes: map[string]*entry{}, seen: map[string]time.Time{}, done: make(chan struct{}),
 		probes: probes{waiting: map[uint64]probe{}}}
 }
 
@@ -153,6 +166,33 @@ func (r *Registry) Nodes() []Node {
 	return list
 }
 
+// LastSeen is when a node was last heard of in this leader's term; zero: never.
+func (r *Registry) LastSeen(node string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.nodes[node]; e != nil {
+		return e.node.LastSeen
+	}
+	return r.seen[node]
+}
+
+// remember keeps when a node was last heard of that is gone, as long as it may come back. Called with mu held.
+func (r *Registry) remember(n Node) {
+	maps.DeleteFunc(r.seen, func(id string, _ time.Time) bool {
+		_, err := r.admitted(id)
+		return err != nil
+	})
+	r.seen[n.ID] = n.LastSeen
+}
+
+// Connected says whether a worker has a stream now.
+func (r *Registry) Connected(node string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.nodes[node]
+	return e != nil && e.conn != nil
+}
+
 // Close ends every session, tells the Handler nothing more, and waits.
 func (r *Registry) Close() {
 	r.mu.Lock()
@@ -172,18 +212,4 @@ func (r *Registry) Close() {
 	}
 	r.mu.Unlock()
 	r.wg.Wait()
-}
-
-// admitted looks the node up in the log's state.
-func (r *Registry) admitted(id string) (*state.Node, error) {
-	n, ok := r.cfg.View().Node(id)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("session of %s: %w", id, ErrUnknownNode)
-	case n.State == state.NodeTerminated:
-		return nil, fmt.Errorf("session of %s: %w", id, ErrTerminated)
-	case n.Role != state.RoleCore && n.Role != state.RoleTask:
-		return nil, fmt.Errorf("session of %s, which is a %s: %w", id, n.Role, ErrUnknownNode)
-	}
-	return n, nil
 }

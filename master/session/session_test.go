@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -107,12 +108,21 @@ type site struct {
 	diary *diary
 	log   *state.Store
 	index uint64
+	lost  error // what logging fails with
 }
 
 func (s *site) apply(c state.Command) {
 	s.index++
 	_, err := s.log.Apply(s.index, c)
 	require.NoError(s.t, err)
+}
+
+func (s *site) find(_ context.Context, c state.FindNode) error {
+	if s.lost != nil {
+		return s.lost
+	}
+	s.apply(c)
+	return nil
 }
 
 func in(t *testing.T, f func(t *testing.T, s *site)) {
@@ -122,7 +132,7 @@ func in(t *testing.T, f func(t *testing.T, s *site)) {
 			Groups: []state.Group{{ID: "ig-c", Role: state.RoleCore}}}})
 		s.apply(state.PutNode{Node: state.Node{ID: "i-a", Cluster: "j-1", Group: "ig-c", Role: state.RoleCore, State: state.NodeAdmitted}})
 		s.apply(state.PutNode{Node: state.Node{ID: "i-m", Role: state.RoleMaster, State: state.NodeAdmitted}})
-		s.Registry = New(Config{Term: 5, View: s.log.View, Welcome: func(n *state.Node) *api.SessionWelcome {
+		s.Registry = New(Config{Term: 5, View: s.log.View, Find: s.find, Welcome: func(n *state.Node) *api.SessionWelcome {
 			return &api.SessionWelcome{Term: 5, Cluster: n.Cluster}
 		}})
 		s.Handle(s.diary)
@@ -158,12 +168,14 @@ func TestSession(t *testing.T) {
 		n := s.Nodes()
 		require.Len(t, n, 1)
 		require.Equal(t, Node{ID: "i-a", Address: "https://x", Cluster: "j-1", Role: state.RoleCore, Slots: 2, DiskFree: 7,
-			Incarnation: "1", LastSeen: n[0].LastSeen, Connected: true}, n[0])
+			Incarnation: "1", Protocol: 1, LastSeen: n[0].LastSeen, Connected: true}, n[0])
 
 		st.end(io.EOF) // goodbye
 		require.ErrorIs(t, <-over, io.EOF)
 		require.Equal(t, "down i-a: the worker ended", s.diary.read()[2])
 		require.Empty(t, s.Nodes())
+		require.Equal(t, n[0].LastSeen, s.LastSeen("i-a"), "still known of one that is gone")
+		require.Zero(t, s.LastSeen("i-b"))
 	})
 }
 
@@ -182,6 +194,7 @@ func TestLease(t *testing.T) {
 		require.NotContains(t, s.diary.read(), "down")
 		require.Len(t, s.Nodes(), 1)
 		require.False(t, s.Nodes()[0].Connected)
+		require.False(t, s.Connected(s.Nodes()[0].ID))
 		require.False(t, s.Send("i-a", &api.MasterMessage{}))
 
 		time.Sleep(2900 * time.Millisecond) // back in time
@@ -262,19 +275,61 @@ func TestNewerSessionReplacesOlder(t *testing.T) {
 	})
 }
 
+// A second process with a node's identity is refused while the first is heard of, which goes on undisturbed.
+func TestASecondProcessOfANodeIsRefused(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		a, b := newStream(), newStream()
+		s.serve("i-a", a)
+		a.hello("i-a", "1", 0)
+		synctest.Wait()
+		overB := s.serve("i-a", b)
+		b.hello("i-a", "2", 0)
+		synctest.Wait()
+		require.Equal(t, []string{"up i-a 1"}, s.diary.read(), "it waits")
+		a.beat()
+		err := <-overB
+		require.ErrorIs(t, err, ErrDuplicate)
+		require.Contains(t, err.Error(), "was its folder copied?")
+		require.Equal(t, "1", s.Nodes()[0].Incarnation)
+		require.True(t, s.Nodes()[0].Connected)
+
+		a.end(io.ErrUnexpectedEOF)
+		synctest.Wait()
+		copied := newStream()
+		overCopied := s.serve("i-a", copied)
+		copied.hello("i-a", "2", 0)
+		require.ErrorIs(t, <-overCopied, ErrDuplicate, "nor does it become the node when that one's stream breaks for a moment")
+
+		again := newStream()
+		s.serve("i-a", again)
+		again.hello("i-a", "1", 0)
+		synctest.Wait()
+		require.Equal(t, []string{"up i-a 1", "*api.WorkerMessage_Heartbeat", "up i-a 1"}, s.diary.read(), "the same process is never a second one")
+
+		next := newStream()
+		s.serve("i-a", next)
+		next.hello("i-a", "3", 0)
+		synctest.Wait()
+		again.end(io.ErrUnexpectedEOF)
+		synctest.Wait()
+		require.Equal(t, "3", s.Nodes()[0].Incarnation, "its successor need not wait when the stream breaks")
+	})
+}
+
 func TestRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		node string
 		play func(st *fakeStream)
 		want error
 	}{
-		"unknown node":     {"i-z", func(st *fakeStream) { st.hello("i-z", "1", 0) }, ErrUnknownNode},
-		"a master":         {"i-m", func(st *fakeStream) { st.hello("i-m", "1", 0) }, ErrUnknownNode},
-		"another's name":   {"i-a", func(st *fakeStream) { st.hello("i-z", "1", 0) }, ErrProtocol},
-		"newer term":       {"i-a", func(st *fakeStream) { st.hello("i-a", "1", 6) }, ErrStaleTerm},
-		"no hello first":   {"i-a", func(st *fakeStream) { st.beat() }, ErrProtocol},
-		"says nothing":     {"i-a", func(st *fakeStream) {}, ErrLeaseOver},
-		"ends before that": {"i-a", func(st *fakeStream) { st.end(io.EOF) }, io.EOF},
+		"unknown node":           {"i-z", func(st *fakeStream) { st.hello("i-z", "1", 0) }, ErrUnknownNode},
+		"a master":               {"i-m", func(st *fakeStream) { st.hello("i-m", "1", 0) }, ErrUnknownNode},
+		"another's name":         {"i-a", func(st *fakeStream) { st.hello("i-z", "1", 0) }, ErrProtocol},
+		"no process is named so": {"i-a", func(st *fakeStream) { st.hello("i-a", strings.Repeat("1", 129), 0) }, ErrProtocol},
+		"newer term":             {"i-a", func(st *fakeStream) { st.hello("i-a", "1", 6) }, ErrStaleTerm},
+		"no hello first":         {"i-a", func(st *fakeStream) { st.beat() }, ErrProtocol},
+		"says nothing":           {"i-a", func(st *fakeStream) {}, ErrLeaseOver},
+		"ends before that":       {"i-a", func(st *fakeStream) { st.end(io.EOF) }, io.EOF},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
@@ -283,6 +338,30 @@ func TestRefused(t *testing.T) {
 				c.play(st)
 				require.ErrorIs(t, <-over, c.want)
 				require.Empty(t, s.diary.read())
+				require.Empty(t, s.Nodes())
+			})
+		})
+	}
+}
+
+// A node that was taken over has nobody go anywhere but to a port where it has to show its own certificate.
+func TestAWorkerThatWouldSendOthersElsewhere(t *testing.T) {
+	for address, fine := range map[string]bool{
+		"https://10.0.0.1:7410": true, "https://[fd00::1]:7410": true, "https://core1:7410": true,
+		"": false, "10.0.0.1:7410": false, "http://10.0.0.1:7410": false, "http://169.254.169.254/latest/meta-data/?": false, "https://": false,
+		"https://10.0.0.1:7410/": false, "https://10.0.0.1:7410/x?": false, "https://10.0.0.1:7410?": false, "https://10.0.0.1#": false, "https://u:p@10.0.0.1": false,
+	} {
+		t.Run(address, func(t *testing.T) {
+			in(t, func(t *testing.T, s *site) {
+				st := newStream()
+				over := s.serve("i-a", st)
+				st.in <- &api.WorkerMessage{Message: &api.WorkerMessage_Hello{Hello: &api.WorkerHello{NodeId: "i-a", Incarnation: "1", Address: address}}}
+				synctest.Wait()
+				if fine {
+					require.Len(t, s.Nodes(), 1)
+					return
+				}
+				require.ErrorIs(t, <-over, ErrProtocol)
 				require.Empty(t, s.Nodes())
 			})
 		})

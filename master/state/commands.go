@@ -5,7 +5,8 @@ import "time"
 // Command is one entry of the log. Time and random ids are in it before it is
 // logged: applying it gives the same state everywhere. The name is what the log calls it.
 // Commands are passed by value. What one changed (*Site, *Node, *Token, *Job) is its
-// result, unless its comment names another; EndTasks alone answers item by item.
+// result (and so are *Cluster, *Launch and *User), unless its comment names another; EndTasks alone answers item by item.
+// The commands of package namespace are among them; ErrNotFound if there is no such cluster.
 type Command interface{ CommandName() string }
 
 // CreateSite makes the site and its first cluster. The second one is ErrExists.
@@ -20,6 +21,12 @@ type PutStore struct {
 	SystemPrefix string `json:"systemPrefix"`
 }
 
+// RaiseSite makes a site use a later protocol: from then on commands of it may be logged. It is for who
+// has seen that every master reads it. One that is not later changes nothing.
+type RaiseSite struct {
+	Protocol int `json:"protocol"`
+}
+
 // PutNode admits or updates a node that needs no token (a master).
 type PutNode struct {
 	Node Node `json:"node"`
@@ -27,16 +34,27 @@ type PutNode struct {
 
 // AdmitNode admits a node by a token: ErrToken if there is no such token, it has
 // expired at Now or is used up. A node that was admitted before may be admitted
-// again by the same role and cluster. Raises the group's target if it is full.
+// again by the same role and cluster. Raises the group's target if it is full. By a token of a launch it is of the launch's group, whose target
+// stays, and the launch is JOINED. By one for the pool it is free there, or where it was put since it was admitted first.
 type AdmitNode struct {
 	Token string    `json:"token"`
 	Node  Node      `json:"node"`
 	Now   time.Time `json:"now"`
 }
 
-// RemoveNode makes a node TERMINATED.
+// RemoveNode makes a node TERMINATED, and its launch TERMINATING. With Shrink its group's target is one less, if the node counted for it.
 type RemoveNode struct {
-	ID string `json:"id"`
+	ID     string `json:"id"`
+	Shrink bool   `json:"shrink,omitempty"`
+}
+
+// DrainNode has a worker drain, by a time that replaces the one it had; or, if By is zero, drain no more, nor leave. Bye is the process whose
+// farewell asks for it, which changes nothing if somebody else has had it drain; "" = somebody else does, and whatever the node has said it
+// drains for that from now on. ErrInvalid if it is a master, ErrTooLate if it was removed.
+type DrainNode struct {
+	ID  string    `json:"id"`
+	By  time.Time `json:"by,omitzero"`
+	Bye string    `json:"bye,omitempty"`
 }
 
 // CreateToken and RevokeToken change join tokens.
@@ -49,9 +67,9 @@ type RevokeToken struct {
 }
 
 // SubmitJob makes a job PENDING and returns it (*Job). A known request id of the same
-// user and cluster returns the job it made before. ErrOutputReserved (an
+// user and cluster returns the job it made before (of the history: its Brief). ErrOutputReserved (an
 // *OutputReservedError naming the job) if the output equals, contains or lies in
-// the output of a job that has not ended.
+// the output of a job that has not ended. ErrTooLate if the cluster is ending.
 type SubmitJob struct {
 	Job Job `json:"job"`
 }
@@ -210,11 +228,27 @@ type EndJob struct {
 	Retries StoreRetries `json:"retries,omitzero"`
 }
 
+// RetireJobs moves ended jobs to the history, once their records and the page that lists
+// them are there: of each a PastJob stays. A job that is not there any more, or has not ended,
+// is passed over. Its result is the ids ([]string) of those that moved.
+type RetireJobs struct {
+	Page string   `json:"page"`
+	Jobs []string `json:"jobs"`
+}
+
+// ForgetJobs forgets jobs of the history, once their records are deleted; one that is not
+// there is passed over. Its result is the ids ([]string) of those that were.
+type ForgetJobs struct {
+	Jobs []string `json:"jobs"`
+}
+
 func (CreateSite) CommandName() string  { return "CreateSite" }
 func (PutStore) CommandName() string    { return "PutStore" }
+func (RaiseSite) CommandName() string   { return "RaiseSite" }
 func (PutNode) CommandName() string     { return "PutNode" }
 func (AdmitNode) CommandName() string   { return "AdmitNode" }
 func (RemoveNode) CommandName() string  { return "RemoveNode" }
+func (DrainNode) CommandName() string   { return "DrainNode" }
 func (CreateToken) CommandName() string { return "CreateToken" }
 func (RevokeToken) CommandName() string { return "RevokeToken" }
 func (SubmitJob) CommandName() string   { return "SubmitJob" }
@@ -229,3 +263,5 @@ func (CompleteJob) CommandName() string { return "CompleteJob" }
 func (FailJob) CommandName() string     { return "FailJob" }
 func (CancelJob) CommandName() string   { return "CancelJob" }
 func (EndJob) CommandName() string      { return "EndJob" }
+func (RetireJobs) CommandName() string  { return "RetireJobs" }
+func (ForgetJobs) CommandName() string  { return "ForgetJobs" }

@@ -14,6 +14,7 @@ var (
 	ErrTooLate        = errors.New("too late")
 	ErrNotReady       = errors.New("not ready")
 	ErrLedger         = errors.New("ledger does not balance")
+	ErrProtected      = errors.New("protected from termination")
 	ErrInvalid        = errors.New("invalid command")
 )
 

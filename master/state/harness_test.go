@@ -224,6 +224,7 @@ func TestUninitialisedSite(t *testing.T) {
 		t.Error("a new store has a site")
 	}
 	b.refuse(ErrNotFound, PutStore{SystemPrefix: "s3://x/"})
+	b.refuse(ErrNotFound, RaiseSite{Protocol: 2})
 	b.refuse(ErrInvalid, CreateSite{Site: Site{ID: "x"}})
 	b.refuse(ErrNotFound, SubmitJob{Job{ID: "s-A", Cluster: testCluster}})
 }
@@ -235,6 +236,19 @@ func TestSite(t *testing.T) {
 	site, _ := b.View().Site()
 	if got := fmt.Sprint(site.ID, site.SystemPrefix, site.SealedStore); got != "sites3://new/[1]" {
 		t.Error(got)
+	}
+	if got := b.View().Protocol(); got != 1 {
+		t.Errorf("a site that says nothing uses protocol %d", got)
+	}
+	for _, c := range []struct{ to, uses int }{{3, 3}, {2, 3}, {3, 3}, {4, 4}} { // it never falls
+		b.do(RaiseSite{Protocol: c.to})
+		if got := b.View().Protocol(); got != c.uses {
+			t.Errorf("raised to %d it uses %d", c.to, got)
+		}
+	}
+	// A snapshot is for who reads the log.
+	if got, err := SnapshotProtocol(bytes.NewReader(snapshotOf(b, b.View()))); got != 4 || err != nil {
+		t.Errorf("its snapshot takes protocol %d, %v", got, err)
 	}
 }
 

@@ -32,12 +32,17 @@ func (t *txn) submitJob(c SubmitJob) (*Job, error) {
 		if known, ok := first[Job](t.Txn, tableJob, byRequest, in.Cluster, in.User, in.RequestID); ok {
 			return known, nil
 		}
+		if past, ok := first[PastJob](t.Txn, tablePast, byRequest, in.Cluster, in.User, in.RequestID); ok {
+			return past.Brief(), nil
+		}
 	}
-	if _, ok := first[Job](t.Txn, tableJob, byID, in.ID); ok {
+	_, known := first[Job](t.Txn, tableJob, byID, in.ID)
+	_, past := first[PastJob](t.Txn, tablePast, byID, in.ID)
+	if known || past {
 		return nil, fmt.Errorf("job %s: %w", in.ID, ErrExists)
 	}
-	if _, ok := first[Cluster](t.Txn, tableCluster, byID, in.Cluster); !ok {
-		return nil, fmt.Errorf("cluster %q: %w", in.Cluster, ErrNotFound)
+	if _, err := t.liveCluster(in.Cluster); err != nil {
+		return nil, err
 	}
 	if other := reserved(t.Txn, in.Output); other != nil {
 		return nil, &OutputReservedError{Job: other.ID, Output: in.Output}
@@ -51,25 +56,28 @@ func (t *txn) submitJob(c SubmitJob) (*Job, error) {
 	return j, t.putJob(j)
 }
 
-// reserved is the open job whose output equals, contains or lies in that one, or nil.
+// reserved is the open job whose output equals, contains or lies in that one, or nil. "s3://b/x/" and
+// "s3://b/xy/" have nothing to do with each other. No output is in nobody's way.
 func reserved(t *memdb.Txn, output string) *Job {
-	for other := range each[Job](t, tableJob, byOpen) {
-		if overlap(output, other.Output) {
-			return other
+	if output == "" {
+		return nil
+	}
+	output = slashed(output)
+	if j, ok := first[Job](t, tableJob, byOutputPrefix, partial(output)); ok {
+		return j
+	}
+	for i := range len(output) - 1 {
+		if output[i] != '/' {
+			continue
+		}
+		if j, ok := first[Job](t, tableJob, byOutput, output[:i+1]); ok {
+			return j
 		}
 	}
 	return nil
 }
 
-// overlap says whether two output prefixes are equal or one lies in the other.
-// "s3://b/x/" and "s3://b/xy/" do not overlap. No output overlaps with nothing.
-func overlap(a, b string) bool {
-	if a == "" || b == "" {
-		return false
-	}
-	a, b = strings.TrimSuffix(a, "/")+"/", strings.TrimSuffix(b, "/")+"/"
-	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
-}
+func slashed(prefix string) string { return strings.TrimSuffix(prefix, "/") + "/" }
 
 func (t *txn) planJob(c PlanJob) (*Job, error) {
 	j, err := t.job(c.Job)

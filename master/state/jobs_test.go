@@ -2,8 +2,11 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -91,10 +94,49 @@ func TestOverlapWithoutTheLastSlash(t *testing.T) {
 		{"s3://out", "s3://outer", false},
 		{"", "", false},
 	} {
-		if overlap(c.a, c.b) != c.want || overlap(c.b, c.a) != c.want {
-			t.Errorf("%q and %q: not %v", c.a, c.b, c.want)
+		for _, two := range [][2]string{{c.a, c.b}, {c.b, c.a}} {
+			b := newBench(t)
+			b.do(SubmitJob{Job{ID: "s-A", Cluster: testCluster, Output: two[0]}})
+			if got := b.View().Reserved(two[1]) != nil; got != c.want {
+				t.Errorf("%q and %q: not %v", c.a, c.b, c.want)
+			}
 		}
 	}
+}
+
+// TestReservedLikeASearchThroughAll compares what the index finds with each open job's output.
+func TestReservedLikeASearchThroughAll(t *testing.T) {
+	overlap := func(a, b string) bool {
+		a, b = strings.TrimSuffix(a, "/")+"/", strings.TrimSuffix(b, "/")+"/"
+		return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		b := newBench(t)
+		outputs := rapid.StringMatching(`s3://[ab]{1,2}(/[ab]{1,2}){0,3}/?`)
+		var open []string
+		for i := range rapid.IntRange(0, 8).Draw(t, "jobs") {
+			output, clash := outputs.Draw(t, "output"), ""
+			for _, o := range open {
+				if overlap(output, o) {
+					clash = o
+				}
+			}
+			if got := b.View().Reserved(output); (got != nil) != (clash != "") || got != nil && !overlap(got.Output, output) {
+				t.Fatalf("%s is reserved by %+v; open: %v", output, got, open)
+			}
+			if clash != "" {
+				continue
+			}
+			id := fmt.Sprint("s-", i)
+			b.do(SubmitJob{Job{ID: id, Cluster: testCluster, Output: output}})
+			if rapid.Bool().Draw(t, "ends") {
+				b.do(CancelJob{Job: id})
+				b.do(EndJob{Job: id, At: at(1)})
+				continue
+			}
+			open = append(open, output)
+		}
+	})
 }
 
 func TestPlanJob(t *testing.T) {

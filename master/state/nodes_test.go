@@ -104,6 +104,48 @@ func TestAdmissionRaisesAFullGroupsTarget(t *testing.T) {
 	}
 }
 
+func TestNodesDrain(t *testing.T) {
+	b := withTokens(t)
+	b.do(AdmitNode{Token: "core", Node: coreNode("i-1"), Now: t0})
+	b.do(AdmitNode{Token: "core", Node: coreNode("i-2"), Now: t0})
+	b.do(PutNode{Node{ID: "i-m", Role: RoleMaster}})
+	if n := b.do(DrainNode{ID: "i-1", By: at(9)}).(*Node); !n.Draining() || !n.DrainBy.Equal(at(9)) || n.State != NodeAdmitted {
+		t.Errorf("%+v", n)
+	}
+	if n := b.do(AdmitNode{Token: "core", Node: coreNode("i-1"), Now: t0}).(*Node); !n.DrainBy.Equal(at(9)) {
+		t.Errorf("a node that asks again to be admitted drains no more: %+v", n)
+	}
+	if n := b.do(DrainNode{ID: "i-1", By: at(3)}).(*Node); !n.DrainBy.Equal(at(3)) {
+		t.Errorf("another time does not replace the first: %+v", n)
+	}
+	if n := b.do(DrainNode{ID: "i-1"}).(*Node); n.Draining() {
+		t.Errorf("it does not resume: %+v", n)
+	}
+	b.do(DrainNode{ID: "i-1", By: at(9)})
+	if n := b.do(RemoveNode{ID: "i-1", Shrink: true}).(*Node); n.Draining() || n.State != NodeTerminated {
+		t.Errorf("%+v", n)
+	}
+	b.refuse(ErrTooLate, DrainNode{ID: "i-1", By: at(9)})
+	b.refuse(ErrNotFound, DrainNode{ID: "i-none", By: at(9)})
+	b.refuse(ErrInvalid, DrainNode{ID: "i-m", By: at(9)})
+}
+
+func TestAShrinkLowersTheGroupsTargetOnce(t *testing.T) {
+	b := withTokens(t)
+	b.do(AdmitNode{Token: "core", Node: coreNode("i-1"), Now: t0})
+	b.do(AdmitNode{Token: "core", Node: coreNode("i-2"), Now: t0})
+	for i, want := range []int{1, 1} { // the second time it is gone already
+		b.do(RemoveNode{ID: "i-1", Shrink: true})
+		if c, _ := b.View().Cluster(""); c.Groups[0].Target != want {
+			t.Errorf("after %d: target %d", i+1, c.Groups[0].Target)
+		}
+	}
+	b.do(AdmitNode{Token: "core", Node: coreNode("i-3"), Now: t0})
+	if c, _ := b.View().Cluster(""); c.Groups[0].Target != 2 {
+		t.Errorf("one more: target %d", c.Groups[0].Target)
+	}
+}
+
 func TestPutNode(t *testing.T) {
 	b := newBench(t)
 	b.do(PutNode{Node{ID: "i-m", Role: RoleMaster, Address: "https://a", JoinedAt: t0}})

@@ -7,6 +7,52 @@ const (
 	RoleMaster = "MASTER"
 	RoleCore   = "CORE"
 	RoleTask   = "TASK"
+	RolePool   = "POOL" // of a free node of the site's pool, and of the tokens for it
+)
+
+// Roles of users: each may do what the next one may.
+const (
+	UserAdmin  = "admin"
+	UserSubmit = "submit" // jobs and files
+	UserRead   = "read"
+)
+
+// States of a cluster as logged. What lies between (STARTING, BOOTSTRAPPING, RUNNING, WAITING) follows from its nodes and jobs.
+const (
+	ClusterLive                 = "" // it takes jobs and nodes
+	ClusterTerminating          = "TERMINATING"
+	ClusterTerminated           = "TERMINATED"
+	ClusterTerminatedWithErrors = "TERMINATED_WITH_ERRORS"
+)
+
+// Why a cluster ends, as EMR has it.
+const (
+	ReasonUserRequest       = "USER_REQUEST"
+	ReasonAllStepsCompleted = "ALL_STEPS_COMPLETED"
+	ReasonAutoTerminate     = "AUTO_TERMINATE"
+	ReasonBootstrapFailure  = "BOOTSTRAP_FAILURE"
+	ReasonStepFailure       = "STEP_FAILURE"
+)
+
+// How far a node's bootstrap actions are. "" = the cluster has none, or they have not begun.
+const (
+	BootstrapDone   = "DONE"
+	BootstrapFailed = "FAILED"
+)
+
+// States of a launch.
+const (
+	LaunchRequested   = "REQUESTED"   // the provider is to be asked, or is being asked
+	LaunchGiven       = "GIVEN"       // the provider has answered: the node is to join
+	LaunchJoined      = "JOINED"      // a node has
+	LaunchTerminating = "TERMINATING" // the provider is to be told that it is wanted no more
+)
+
+// Phases of a change of the site's CA.
+const (
+	CASteady    = ""
+	CASpreading = "SPREADING" // CAPEM has both, the old one issues
+	CAIssuing   = "ISSUING"   // the new one issues
 )
 
 // States of a job, as EMR has them.
@@ -57,6 +103,18 @@ type Site struct {
 	SealedStore  []byte    `json:"sealedStore"`  // api.ObjectStore, proto-encoded, sealed
 	SealedGossip []byte    `json:"sealedGossip"` // memberlist key, sealed
 	SystemPrefix string    `json:"systemPrefix"` // s3://bucket/prefix/
+
+	// Protocol is the latest that entries of the log may be of: every master reads it. 0 is 1.
+	Protocol int `json:"protocol,omitempty"`
+
+	NoExec bool `json:"noExec,omitempty"` // node exec is switched off
+
+	// While the CA changes: CAPEM is what is trusted, the issuing certificate first; SealedNextKey and NextCAPEM are
+	// those of the new one until it issues.
+	CAPhase       string    `json:"caPhase,omitempty"`
+	CASince       time.Time `json:"caSince,omitzero"`
+	NextCAPEM     string    `json:"nextCaPem,omitempty"`
+	SealedNextKey []byte    `json:"sealedNextKey,omitempty"`
 }
 
 // Cluster is a set of nodes, files and jobs that belong together.
@@ -65,6 +123,56 @@ type Cluster struct {
 	Name      string    `json:"name"`
 	CreatedAt time.Time `json:"createdAt"`
 	Groups    []Group   `json:"groups"`
+
+	State      string    `json:"state,omitempty"` // Cluster… constants
+	ReasonCode string    `json:"reasonCode,omitempty"`
+	Reason     string    `json:"reason,omitempty"`
+	ReadyAt    time.Time `json:"readyAt,omitzero"` // when a node of it could first run tasks
+	EndedAt    time.Time `json:"endedAt,omitzero"`
+	RequestID  string    `json:"requestId,omitempty"`
+	User       string    `json:"user,omitempty"` // that created it
+
+	Bootstrap            []BootstrapAction `json:"bootstrap,omitempty"`
+	StepConcurrency      int               `json:"stepConcurrency,omitempty"` // jobs at once; 0 = without limit
+	Tags                 []Tag             `json:"tags,omitempty"`            // by key
+	TerminationProtected bool              `json:"terminationProtected,omitempty"`
+	AutoTerminateMs      int64             `json:"autoTerminateMs,omitempty"` // after so long without a job; 0 = never
+	TerminateAfterSteps  bool              `json:"terminateAfterSteps,omitempty"`
+
+	// Events are the last of what happened to it, the oldest first; EventsSeen is the number of the last one.
+	Events     []Event `json:"events,omitempty"`
+	EventsSeen uint64  `json:"eventsSeen,omitempty"`
+}
+
+// Ending says whether the cluster takes nothing any more.
+func (c *Cluster) Ending() bool { return c.State != ClusterLive }
+
+// Ended says whether the cluster is over.
+func (c *Cluster) Ended() bool {
+	return c.State == ClusterTerminated || c.State == ClusterTerminatedWithErrors
+}
+
+// BootstrapAction is a script that every node of a cluster runs before its first task.
+type BootstrapAction struct {
+	Name      string   `json:"name"`
+	URL       string   `json:"url"` // s3://bucket/key
+	Args      []string `json:"args,omitempty"`
+	SHA256    string   `json:"sha256"` // of the script, hex
+	TimeoutMs int64    `json:"timeoutMs,omitempty"`
+}
+
+// Tag is a word of the users' own on a cluster.
+type Tag struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// Event is something that happened to a cluster.
+type Event struct {
+	At      time.Time `json:"at"`
+	Kind    string    `json:"kind"` // CLUSTER, GROUP, NODE, SCALING, BOOTSTRAP, DISK
+	Subject string    `json:"subject,omitempty"`
+	Message string    `json:"message"`
 }
 
 // Group is an instance group of a cluster.
@@ -72,6 +180,16 @@ type Group struct {
 	ID     string `json:"id"`
 	Role   string `json:"role"`
 	Target int    `json:"target"`
+
+	Provider string `json:"provider,omitempty"` // "" = the site's usual one
+	Scales   bool   `json:"scales,omitempty"`   // its target follows its load, within Min and Max
+	Min      int    `json:"min,omitempty"`
+	Max      int    `json:"max,omitempty"`
+	// Suspended says why the group grows no more until somebody resizes it; "" = it does.
+	Suspended string `json:"suspended,omitempty"`
+	// Failed is how many of its nodes have failed since it was resized last.
+	Failed  int   `json:"failed,omitempty"`
+	GraceMs int64 `json:"graceMs,omitempty"` // of attempts on nodes that leave, as it was asked for last; 0 = the usual
 }
 
 // Node is a node as admitted to the site.
@@ -89,7 +207,33 @@ type Node struct {
 
 	Raft  string `json:"raft,omitempty"`  // of masters: host:port of the log's traffic
 	Spare bool   `json:"spare,omitempty"` // of masters: it was taken out of the set and is to stay out
+
+	Protocol int `json:"protocol,omitempty"` // of masters: that it speaks; 0: not known yet
+
+	// DrainBy is set while the node drains: attempts that still run there then are killed. By the masters' clocks.
+	DrainBy time.Time `json:"drainBy,omitzero"`
+
+	Provider  string `json:"provider,omitempty"`  // that launched it
+	Launch    string `json:"launch,omitempty"`    // id of its launch
+	Pooled    bool   `json:"pooled,omitempty"`    // it is of the site's pool: Cluster is "" and Role POOL while it is free
+	Bootstrap string `json:"bootstrap,omitempty"` // Bootstrap… constants, for the cluster that it is of
+	Failure   string `json:"failure,omitempty"`   // why it is good for nothing: it counts no more for its group
+
+	// Leaving: it drains to be let go: back to the pool, to its provider, or for good.
+	Leaving bool `json:"leaving,omitempty"`
+
+	// Bye is the node's process that said it was about to end for good, if the node drains for that: another one of it has said no such thing.
+	Bye string `json:"bye,omitempty"`
+
+	// Unsure: where it is may have changed after the end of this log, which goes on from a backup. What it says itself is taken, once.
+	Unsure bool `json:"unsure,omitempty"`
 }
+
+// InSet says whether a node is a master that is in the set, or about to be.
+func (n *Node) InSet() bool { return n.Role == RoleMaster && n.State == NodeAdmitted && !n.Spare }
+
+// Draining says whether the node is to leave: it gets nothing new.
+func (n *Node) Draining() bool { return !n.DrainBy.IsZero() }
 
 // Token is a join token; only the hash of its secret is kept.
 type Token struct {
@@ -99,181 +243,34 @@ type Token struct {
 	Cluster    string    `json:"cluster"`
 	ExpiresAt  time.Time `json:"expiresAt"`
 	UsesLeft   int       `json:"usesLeft"` // -1 = without limit
+
+	Launch string `json:"launch,omitempty"` // that it is for: the node that joins with it is that one's
 }
 
-// Ledger is record.Ledger as logged.
-type Ledger struct {
-	Records  int64  `json:"records,omitempty"`
-	Bytes    int64  `json:"bytes,omitempty"`
-	Checksum uint64 `json:"checksum,omitempty"`
-}
-
-// Add returns the sum of l and o; the checksum wraps around.
-func (l Ledger) Add(o Ledger) Ledger {
-	return Ledger{l.Records + o.Records, l.Bytes + o.Bytes, l.Checksum + o.Checksum}
-}
-
-// Sub takes o out of l again.
-func (l Ledger) Sub(o Ledger) Ledger {
-	return Ledger{l.Records - o.Records, l.Bytes - o.Bytes, l.Checksum - o.Checksum}
-}
-
-// Counter is one named count. The group "millrace" is the engine's own.
-type Counter struct {
-	Group string `json:"g"`
-	Name  string `json:"n"`
-	Value int64  `json:"v"`
-}
-
-// Failure names the cause of a failed attempt or job.
-type Failure struct {
-	Task       string `json:"task,omitempty"`
-	Attempt    string `json:"attempt,omitempty"`
-	Node       string `json:"node,omitempty"`
-	Message    string `json:"message,omitempty"`
-	ExitCode   int    `json:"exitCode,omitempty"`
-	Signal     string `json:"signal,omitempty"`
-	Input      string `json:"input,omitempty"`
-	Offset     int64  `json:"offset,omitempty"`
-	StderrTail string `json:"stderrTail,omitempty"`
-}
-
-// Job is one map-reduce run.
-type Job struct {
-	ID          string    `json:"id"`
+// Launch is a node that a provider was asked for. It is there until the provider has been told that it is wanted no more.
+type Launch struct {
+	ID          string    `json:"id"` // l-…: the key by which a provider does nothing twice
 	Cluster     string    `json:"cluster"`
+	Group       string    `json:"group"`
+	Provider    string    `json:"provider"`
+	State       string    `json:"state"`
+	RequestedAt time.Time `json:"requestedAt"`
+	Token       string    `json:"token"`             // id of its join token
+	SealedToken []byte    `json:"sealedToken"`       // the whole, for whoever has to ask again
+	Machine     string    `json:"machine,omitempty"` // as the provider calls it
+	Node        string    `json:"node,omitempty"`    // that has joined
+	Tries       int       `json:"tries,omitempty"`   // of the present state, that failed
+	Problem     string    `json:"problem,omitempty"` // why the last one did
+}
+
+// User is a person, by name. The certificates of one who was removed, or was made before CreatedAt, are worthless.
+type User struct {
 	Name        string    `json:"name"`
-	Program     string    `json:"program"` // for people
-	User        string    `json:"user"`
-	RequestID   string    `json:"requestId,omitempty"`
-	Spec        []byte    `json:"spec"`                  // api.JobSpec with defaults filled in, proto-encoded, credentials removed
-	SealedStore []byte    `json:"sealedStore,omitempty"` // the job's own object store, if it has one
-	Input       []string  `json:"input"`
-	Output      string    `json:"output"` // s3://bucket/prefix/ with the slash: reserved site-wide until the job ends
-	Overwrite   bool      `json:"overwrite,omitempty"`
-	Priority    int       `json:"priority,omitempty"`
-	SubmittedAt time.Time `json:"submittedAt"`
-	Sequence    uint64    `json:"sequence"` // log index of the submit: the order of submission
-
-	State  string `json:"state"`
-	Phase  string `json:"phase"`
-	Reason string `json:"reason,omitempty"`
-	// Ending is JobFailed or JobCancelled while the job is being cleaned up: it
-	// takes that state when nothing of it is left.
-	Ending  string   `json:"ending,omitempty"`
-	Failure *Failure `json:"failure,omitempty"`
-
-	PlannedAt      time.Time `json:"plannedAt,omitzero"`
-	MapsEndedAt    time.Time `json:"mapsEndedAt,omitzero"`
-	ReducesEndedAt time.Time `json:"reducesEndedAt,omitzero"`
-	CommitAt       time.Time `json:"commitAt,omitzero"` // when it became COMMITTING
-	EndedAt        time.Time `json:"endedAt,omitzero"`
-
-	PlanKey    string `json:"planKey,omitempty"` // under the system prefix, without it
-	PlanDigest string `json:"planDigest,omitempty"`
-	BytesTotal int64  `json:"bytesTotal,omitempty"`
-	// Notes are what people should know of what it reads and how it went, a sentence each.
-	Notes   []string `json:"notes,omitempty"`
-	Maps    int      `json:"maps"`
-	Reduces int      `json:"reduces"` // 0 = map-only
-
-	MapsDone    int   `json:"mapsDone"`
-	ReducesDone int   `json:"reducesDone"`
-	BytesDone   int64 `json:"bytesDone,omitempty"` // of completed maps' splits
-
-	// ReduceRound starts at 0; 1 after all reduces had to start over because a
-	// map, run again, gave other bytes. A second time fails the job.
-	ReduceRound int `json:"reduceRound,omitempty"`
-
-	Failed      int `json:"failed,omitempty"` // attempts, over all tasks
-	Killed      int `json:"killed,omitempty"`
-	Lost        int `json:"lost,omitempty"`
-	Speculative int `json:"speculative,omitempty"`
-
-	MapLedger Ledger `json:"mapLedger"` // sum over maps that are done, or were before their segment was lost
-	Fetched   Ledger `json:"fetched"`   // sum over completed reduces
-	MapDigest uint64 `json:"mapDigest"` // sum modulo 2^64 of Completion.SetTerm over the same maps as MapLedger
-
-	Counters      []Counter `json:"counters,omitempty"` // set when the job ends, over committed attempts
-	OutputRecords int64     `json:"outputRecords,omitempty"`
-	OutputBytes   int64     `json:"outputBytes,omitempty"`
-	Parts         int       `json:"parts,omitempty"`
-	CommitMs      int64     `json:"commitMs,omitempty"`
-	StoreTrouble  string    `json:"storeTrouble,omitempty"` // what a request was last repeated for; set when the job ends
-}
-
-// Ended says whether the job has its final state.
-func (j *Job) Ended() bool {
-	return j.State == JobCompleted || j.State == JobFailed || j.State == JobCancelled
-}
-
-// MapOnly says whether maps write the output. It means nothing before the job is planned.
-func (j *Job) MapOnly() bool { return j.Reduces == 0 }
-
-// Planned says whether the job, not ended, has its tasks.
-func (j *Job) Planned() bool { return j.Phase != "" }
-
-// OutputKind is the kind of the tasks that write the output.
-func (j *Job) OutputKind() string {
-	if j.MapOnly() {
-		return Map
-	}
-	return Reduce
-}
-
-// TaskID names a task within its job.
-type TaskID struct {
-	Kind  string `json:"kind"`
-	Index int    `json:"index"`
-}
-
-// Task is what is logged of a task: nothing until its first attempt has ended.
-type Task struct {
-	Job      string         `json:"job"`
-	ID       TaskID         `json:"id"`
-	Done     bool           `json:"done"`
-	Ended    []EndedAttempt `json:"ended,omitempty"`    // failed, killed and lost attempts, the newest 8
-	Failures int            `json:"failures,omitempty"` // that count against MaxAttempts
-	Win      *Completion    `json:"win,omitempty"`      // if Done
-	// Prior is the completion of a map whose segment was lost. Its ledger and digest
-	// stay in the job's sums until another completion takes its place, because reduces
-	// may have consumed it: a new one of another digest makes those start over.
-	Prior *Completion `json:"prior,omitempty"`
-}
-
-// EndedAttempt is an attempt that did not win.
-type EndedAttempt struct {
-	Attempt   string    `json:"attempt"`
-	Node      string    `json:"node"`
-	State     string    `json:"state"` // FAILED KILLED LOST
-	StartedAt time.Time `json:"startedAt"`
-	EndedAt   time.Time `json:"endedAt"`
-	Failure   Failure   `json:"failure"`
-}
-
-// Completion is the attempt that won a task.
-type Completion struct {
-	Attempt     string    `json:"attempt"`
-	Node        string    `json:"node"`                  // that ran it
-	SegmentNode string    `json:"segmentNode,omitempty"` // core node that holds the segment
-	Digest      uint64    `json:"digest,omitempty"`      // of the segment (map), of the consumed set (reduce)
-	SetTerm     uint64    `json:"setTerm,omitempty"`     // a map's record.MapDigest: its term in Job.MapDigest
-	Ledger      Ledger    `json:"ledger"`
-	Counters    []Counter `json:"counters,omitempty"`
-	UploadID    string    `json:"uploadId,omitempty"`
-	Records     int64     `json:"records,omitempty"` // of output
-	Bytes       int64     `json:"bytes,omitempty"`
-	Parts       int       `json:"parts,omitempty"` // of the multipart upload
-	InputBytes  int64     `json:"inputBytes,omitempty"`
-	StartedAt   time.Time `json:"startedAt"`
-	EndedAt     time.Time `json:"endedAt"`
-}
-
-// Upload is a multipart upload the leader has made for one attempt of a task.
-type Upload struct {
-	Job     string `json:"job"`
-	Task    TaskID `json:"task"`
-	ID      string `json:"id"` // the store's upload id
-	Key     string `json:"key"`
-	Attempt string `json:"attempt,omitempty"` // that it was made for: no other may use it
+	Role        string    `json:"role"`
+	CreatedAt   time.Time `json:"createdAt"`
+	LastLoginAt time.Time `json:"lastLoginAt,omitzero"`
+	// The code that the next login takes, once.
+	CodeID        string    `json:"codeId,omitempty"`
+	CodeHash      []byte    `json:"codeHash,omitempty"` // SHA-256 of its secret
+	CodeExpiresAt time.Time `json:"codeExpiresAt,omitzero"`
 }

@@ -16,9 +16,12 @@ const (
 	tableJob     = "job"
 	tableTask    = "task"
 	tableUpload  = "upload"
+	tablePast    = "past"
+	tableLaunch  = "launch"
+	tableUser    = "user"
 )
 
-// Indexes beside "id". byOpen holds the jobs that have not ended.
+// Indexes beside "id". byOpen and byOutput hold the jobs that have not ended, byName the clusters that have not.
 const (
 	byID            = "id"
 	byIDPrefix      = "id_prefix" // memdb's name for prefixes of byID
@@ -26,7 +29,10 @@ const (
 	byClusterPrefix = "cluster_prefix"
 	byName          = "name"
 	byOpen          = "open"
+	byOutput        = "output"
+	byOutputPrefix  = "output_prefix"
 	byRequest       = "request"
+	byCode          = "code"
 )
 
 func schema() *memdb.DBSchema {
@@ -34,7 +40,13 @@ func schema() *memdb.DBSchema {
 		tableSite: table(tableSite, primary(func(*Site) key { return key{}.str("site") })),
 		tableCluster: table(tableCluster,
 			primary(func(c *Cluster) key { return key{}.id(c.ID) }),
-			unique(byName, func(c *Cluster) key { return key{}.str(c.Name) })),
+			secondary(byName, func(c *Cluster) key {
+				if c.Ended() {
+					return nil
+				}
+				return key{}.str(c.Name)
+			}),
+			secondary(byRequest, func(c *Cluster) key { return requestKey("", c.User, c.RequestID) })),
 		tableNode: table(tableNode,
 			primary(func(n *Node) key { return key{}.id(n.ID) }),
 			secondary(byCluster, func(n *Node) key { return key{}.str(n.Cluster) })),
@@ -48,16 +60,27 @@ func schema() *memdb.DBSchema {
 				}
 				return key{}.uint(j.Sequence)
 			}),
-			secondary(byRequest, func(j *Job) key {
-				if j.RequestID == "" {
+			secondary(byOutput, func(j *Job) key {
+				if j.Ended() || j.Output == "" {
 					return nil
 				}
-				return key{}.str(j.Cluster).str(j.User).str(j.RequestID)
-			})),
+				return key{}.str(slashed(j.Output))
+			}),
+			secondary(byRequest, func(j *Job) key { return requestKey(j.Cluster, j.User, j.RequestID) })),
 		tableTask: table(tableTask, primary(func(t *Task) key {
 			return key{}.id(t.Job).id(t.ID.Kind).uint(uint64(t.ID.Index))
 		})),
 		tableUpload: table(tableUpload, primary(func(u *Upload) key { return key{}.id(u.Job).id(u.ID) })),
+		tablePast: table(tablePast,
+			primary(func(p *PastJob) key { return key{}.id(p.ID) }),
+			secondary(byCluster, func(p *PastJob) key { return key{}.str(p.Cluster).uint(p.Sequence) }),
+			secondary(byRequest, func(p *PastJob) key { return requestKey(p.Cluster, p.User, p.RequestID) })),
+		tableLaunch: table(tableLaunch,
+			primary(func(l *Launch) key { return key{}.id(l.ID) }),
+			secondary(byCluster, func(l *Launch) key { return key{}.str(l.Cluster) })),
+		tableUser: table(tableUser,
+			primary(func(u *User) key { return key{}.id(u.Name) }),
+			secondary(byCode, func(u *User) key { return key{}.id(u.CodeID) })),
 	}}
 }
 
@@ -99,6 +122,13 @@ func (k key) uint(n uint64) key {
 		return nil
 	}
 	return binary.BigEndian.AppendUint64(k, n)
+}
+
+func requestKey(cluster, user, request string) key {
+	if request == "" {
+		return nil
+	}
+	return key{}.str(cluster).str(user).str(request)
 }
 
 // partial, as the last argument of a look-up by prefix, is the beginning of a string.

@@ -1,9 +1,8 @@
 package state
 
 import (
-	"fmt"
-
-	"github.com/google/go-cmp/cmp"
+	"slices"
+	"strings"
 )
 
 // twinTask is a task as the twin sees it: who won, and what a lost winner had written.
@@ -12,23 +11,20 @@ type twinTask struct {
 	last    string // the winner whose work was lost last
 	digest  uint64 // of a done or lost map's segment, of a done reduce's set
 	ledger  Ledger
-	known   bool            // a map that is done or was
-	ended   map[string]bool // attempts that ended without winning, or whose work was lost
+	known   bool     // a map that is done or was
+	ended   []string // attempts that ended without winning, or whose work was lost; the log remembers the newest eight
 	fails   int
 }
 
 // twinJob is a job without any sums: whatever Job keeps as one is counted here anew each time.
 type twinJob struct {
-	state, phase, ending  string
-	output                string
-	maps, reduces         []*twinTask
-	uploads               map[string]TaskID
-	mapped, reset         bool // every map was done at one time; reduces have started over
-	failed, killed, extra int  // attempts; extra: lost
+	Job                                // what is set once: by the submit, the plan, the ends
+	state, phase, ending        string // as they are now
+	maps, reduces               []*twinTask
+	uploads                     map[string]Upload
+	mapped, reset               bool // every map was done at one time; reduces have started over
+	failed, killed, extra, spec int  // attempts; extra: lost
 }
-
-// twin is a slow and simple model of the store's jobs.
-type twin struct{ jobs map[string]*twinJob }
 
 func (j *twinJob) over() bool {
 	return j.state == JobCompleted || j.state == JobFailed || j.state == JobCancelled
@@ -39,7 +35,7 @@ func (j *twinJob) task(id TaskID) *twinTask {
 	if id.Kind == Reduce {
 		list = j.reduces
 	}
-	if id.Index < 0 || id.Index >= len(list) {
+	if id.Index < 0 || id.Index >= len(list) || id.Kind != Map && id.Kind != Reduce {
 		return nil
 	}
 	return list[id.Index]
@@ -74,29 +70,136 @@ func (j *twinJob) fetched() (sum Ledger) {
 	return sum
 }
 
+// remembers says whether an attempt is among the newest eight that ended: one that is logged again counts once.
+func (k *twinTask) remembers(attempt string) bool {
+	return slices.Contains(k.ended[max(0, len(k.ended)-8):], attempt)
+}
+
 func newTasks(n int) []*twinTask {
 	list := make([]*twinTask, n)
 	for i := range list {
-		list[i] = &twinTask{ended: map[string]bool{}}
+		list[i] = &twinTask{}
 	}
 	return list
 }
 
-func (w *twin) plan(c PlanJob) bool {
-	j := w.jobs[c.Job]
-	if j == nil || j.state != JobPending || j.ending != "" {
-		return false
+// overlaps: all outputs of the histories end in a slash, and none is the same as being nowhere.
+func overlaps(a, b string) bool {
+	return a != "" && b != "" && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a))
+}
+
+// reserved is an open job whose output is in the way of another.
+func (w *twin) reserved(output string) *twinJob {
+	for _, j := range w.order {
+		if !j.over() && overlaps(j.Output, output) {
+			return j
+		}
+	}
+	return nil
+}
+
+// ofRequest is the job that a user's request id has made, of the history too.
+func (w *twin) ofRequest(cluster, user, request string) *twinJob {
+	for _, j := range slices.Concat(w.order, w.past) {
+		if request != "" && j.Cluster == cluster && j.User == user && j.RequestID == request {
+			return j
+		}
+	}
+	return nil
+}
+
+// submit also says which job the answer is.
+func (w *twin) submit(in Job, index uint64) (id string, err error) {
+	if in.ID == "" {
+		return "", ErrInvalid
+	}
+	if j := w.ofRequest(in.Cluster, in.User, in.RequestID); j != nil {
+		return j.ID, nil
+	}
+	switch {
+	case w.jobs[in.ID] != nil, w.inHistory(in.ID):
+		return "", ErrExists
+	case w.site == nil || in.Cluster != w.cluster.ID:
+		return "", ErrNotFound
+	case w.reserved(in.Output) != nil:
+		return "", ErrOutputReserved
+	}
+	in.Sequence = index
+	in.State, in.MapsDone = "", 0 // not the submitter's to say
+	j := &twinJob{Job: in, state: JobPending, uploads: map[string]Upload{}}
+	w.jobs[in.ID] = j
+	w.order = append(w.order, j)
+	w.made++
+	return in.ID, nil
+}
+
+func (w *twin) inHistory(id string) bool {
+	return slices.ContainsFunc(w.past, func(j *twinJob) bool { return j.ID == id })
+}
+
+// retire moves jobs that have ended to the history, and says which.
+func (w *twin) retire(ids []string) (moved []string) {
+	for _, id := range ids {
+		if j := w.jobs[id]; j != nil && j.over() {
+			delete(w.jobs, id)
+			w.order = slices.DeleteFunc(w.order, func(o *twinJob) bool { return o == j })
+			w.past = append(w.past, j)
+			moved = append(moved, id)
+		}
+	}
+	return moved
+}
+
+// forget drops jobs of the history, and says which.
+func (w *twin) forget(ids []string) (gone []string) {
+	for _, id := range ids {
+		if w.inHistory(id) {
+			w.past = slices.DeleteFunc(w.past, func(j *twinJob) bool { return j.ID == id })
+			gone = append(gone, id)
+		}
+	}
+	return gone
+}
+
+// open finds a job that goes on: ErrTooLate if it has ended or is about to.
+func (w *twin) open(id string) (*twinJob, error) {
+	j := w.jobs[id]
+	switch {
+	case j == nil:
+		return nil, ErrNotFound
+	case j.over() || j.ending != "":
+		return nil, ErrTooLate
+	}
+	return j, nil
+}
+
+func (w *twin) plan(c PlanJob) error {
+	j, err := w.open(c.Job)
+	switch {
+	case err != nil:
+		return err
+	case j.state != JobPending:
+		return ErrTooLate
+	case c.Maps < 0 || c.Reduces < 0 || c.BytesTotal < 0:
+		return ErrInvalid
 	}
 	j.state, j.phase = JobRunning, PhaseMapping
+	j.PlanKey, j.PlanDigest, j.BytesTotal, j.PlannedAt, j.Notes = c.PlanKey, c.PlanDigest, c.BytesTotal, c.At, c.Notes
 	j.maps, j.reduces = newTasks(c.Maps), newTasks(c.Reduces)
+	if c.Maps == 0 {
+		j.MapsEndedAt = c.At
+	}
 	j.settle()
-	return true
+	return nil
 }
 
 // settle moves the job on when its maps are all done.
 func (j *twinJob) settle() {
-	if done(j.maps) == len(j.maps) {
+	if done(j.maps) == len(j.maps) && !j.mapped {
 		j.mapped = true
+		if len(j.maps) > 0 {
+			j.MapsEndedAt = at(3) // as all maps of the histories
+		}
 	}
 	if j.phase == PhaseMapping && j.mapped && len(j.reduces) > 0 {
 		j.phase = PhaseReducing
@@ -122,13 +225,13 @@ func (w *twin) end(e EndTask) EndTaskResult {
 		return EndTaskResult{Reason: RefusedNotPlanned}
 	}
 	k := j.task(e.Task)
-	if k == nil {
-		return EndTaskResult{Reason: RefusedNoTask}
-	}
-	if e.Ended != nil {
-		return j.unwon(k, e)
-	}
 	switch {
+	case k == nil:
+		return EndTaskResult{Reason: RefusedNoTask}
+	case (e.Win == nil) == (e.Ended == nil), e.Win != nil && e.Win.Attempt == "", e.Ended != nil && e.Ended.Attempt == "":
+		return EndTaskResult{Reason: RefusedMalformed}
+	case e.Ended != nil:
+		return j.unwon(k, e)
 	case k.attempt == e.Win.Attempt:
 		return EndTaskResult{Accepted: true}
 	case j.ending != "":
@@ -136,7 +239,7 @@ func (w *twin) end(e EndTask) EndTaskResult {
 	case k.attempt != "":
 		return EndTaskResult{Reason: RefusedOtherWon}
 	}
-	if task, ok := j.uploads[e.Win.UploadID]; e.Win.UploadID != "" && (!ok || task != e.Task) {
+	if u, ok := j.uploads[e.Win.UploadID]; e.Win.UploadID != "" && (!ok || u.Task != e.Task) {
 		return EndTaskResult{Reason: RefusedNoUpload}
 	}
 	result := EndTaskResult{Accepted: true}
@@ -154,12 +257,15 @@ func (w *twin) end(e EndTask) EndTaskResult {
 		j.reset, result.NotDeterministic, result.ReducesReset = true, true, true
 	}
 	k.attempt, k.digest, k.ledger, k.known = e.Win.Attempt, e.Win.Digest, e.Win.Ledger, true
+	if e.Speculative {
+		j.spec++
+	}
 	j.settle()
 	return result
 }
 
 func (j *twinJob) unwon(k *twinTask, e EndTask) EndTaskResult {
-	if k.ended[e.Ended.Attempt] {
+	if k.remembers(e.Ended.Attempt) {
 		return EndTaskResult{Accepted: true}
 	}
 	if k.attempt == e.Ended.Attempt {
@@ -173,24 +279,32 @@ func (j *twinJob) unwon(k *twinTask, e EndTask) EndTaskResult {
 		j.killed++
 	case CountsLost:
 		j.extra++
+	default:
+		return EndTaskResult{Reason: RefusedMalformed}
 	}
-	k.ended[e.Ended.Attempt] = true
+	if e.Speculative {
+		j.spec++
+	}
+	k.ended = append(k.ended, e.Ended.Attempt)
 	return EndTaskResult{Accepted: true}
 }
 
 // undo makes a done task one to be done again.
 func (j *twinJob) undo(k *twinTask) {
 	if k.attempt != "" {
-		k.ended[k.attempt] = true
+		k.ended = append(k.ended, k.attempt)
 		k.last, k.attempt = k.attempt, ""
 		j.extra++
 	}
 }
 
-func (w *twin) lose(c LoseMaps) (lost []int) {
+func (w *twin) lose(c LoseMaps) (lost []int, err error) {
 	j := w.jobs[c.Job]
-	if j == nil || j.over() || j.ending != "" || done(j.reduces) == len(j.reduces) {
-		return nil
+	if j == nil {
+		return nil, ErrNotFound
+	}
+	if j.over() || j.ending != "" || done(j.reduces) == len(j.reduces) {
+		return nil, nil
 	}
 	for _, m := range c.Maps {
 		if k := j.task(TaskID{Map, m.Index}); k != nil && k.attempt != "" && k.attempt == m.Attempt {
@@ -198,84 +312,46 @@ func (w *twin) lose(c LoseMaps) (lost []int) {
 			lost = append(lost, m.Index)
 		}
 	}
-	return lost
+	return lost, nil
 }
 
-func (j *twinJob) ready() bool {
-	_, written := j.written()
-	return j.state == JobRunning && j.ending == "" && done(j.maps) == len(j.maps) && done(j.reduces) == len(j.reduces) &&
-		(len(j.reduces) == 0 || written == j.fetched())
+// addUploads takes all or none.
+func (w *twin) addUploads(c AddUploads) error {
+	taken := map[[2]string]Upload{}
+	for _, u := range c.Uploads {
+		j, err := w.open(u.Job)
+		if err != nil {
+			return err
+		}
+		may := u.Task.Index >= 0 && (u.Task.Kind == Map || u.Task.Kind == Reduce) // ahead of the plan nobody knows the tasks
+		if j.phase != "" {
+			may = j.task(u.Task) != nil && (u.Task.Kind == Reduce) == (len(j.reduces) > 0)
+		}
+		if u.ID == "" || !may {
+			return ErrInvalid
+		}
+		old, known := taken[[2]string{u.Job, u.ID}]
+		if !known {
+			old, known = j.uploads[u.ID]
+		}
+		if known && (old.Task != u.Task || old.Key != u.Key) {
+			return ErrExists
+		}
+		taken[[2]string{u.Job, u.ID}] = u
+	}
+	for _, u := range taken {
+		w.jobs[u.Job].uploads[u.ID] = u
+	}
+	return nil
 }
 
-func (w *twin) redo(c RedoParts) bool {
+func (w *twin) dropUploads(c DropUploads) error {
 	j := w.jobs[c.Job]
-	if j == nil || j.over() || j.ending != "" || j.phase != PhaseCommitting {
-		return false
+	if j == nil {
+		return ErrNotFound
 	}
-	output := j.reduces
-	if len(output) == 0 {
-		output = j.maps
+	for _, id := range c.IDs {
+		delete(j.uploads, id)
 	}
-	for _, i := range c.Tasks {
-		if i >= len(output) {
-			return false
-		}
-	}
-	for _, i := range c.Tasks {
-		j.undo(output[i])
-		if len(j.reduces) == 0 {
-			output[i].known = false
-		}
-	}
-	return true
-}
-
-func (j *twinJob) finish(state string) { j.state, j.phase, j.ending, j.uploads = state, "", "", nil }
-
-// check compares a stored job with the twin's, and with its own tasks.
-func (j *twinJob) check(t failer, v *View, id string) {
-	t.Helper()
-	got, ok := v.Job(id)
-	if !ok {
-		t.Fatalf("job %s is gone", id)
-	}
-	set, written := j.written()
-	want := *got
-	want.State, want.Phase, want.Ending = j.state, j.phase, j.ending
-	want.Maps, want.MapsDone, want.Reduces, want.ReducesDone = len(j.maps), done(j.maps), len(j.reduces), done(j.reduces)
-	want.MapDigest, want.MapLedger, want.Fetched = set, written, j.fetched()
-	want.Failed, want.Killed, want.Lost = j.failed, j.killed, j.extra
-	want.BytesDone = int64(100 * done(j.maps))
-	if want.ReduceRound = 0; j.reset {
-		want.ReduceRound = 1
-	}
-	if d := cmp.Diff(&want, got); d != "" {
-		t.Fatalf("job %s (- twin, + store):\n%s", id, d)
-	}
-	for kind, list := range map[string][]*twinTask{Map: j.maps, Reduce: j.reduces} {
-		for i, k := range list {
-			task, logged := v.Task(id, TaskID{kind, i})
-			if !logged {
-				task = &Task{}
-			}
-			if task.Done != (k.attempt != "") || task.Done != (task.Win != nil) || task.Failures != k.fails || len(task.Ended) != min(len(k.ended), maxEnded) {
-				t.Fatalf("job %s: task %s %d is %+v, the twin's %+v", id, kind, i, task, k)
-			}
-			if task.Prior != nil && (task.Done || kind == Reduce) {
-				t.Fatalf("job %s: task %s %d is %+v", id, kind, i, task)
-			}
-		}
-		if n := len(v.Tasks(id, kind)); n > len(list) {
-			t.Fatalf("job %s has %d tasks of kind %s, %d are logged", id, len(list), kind, n)
-		}
-	}
-	if n := len(v.Uploads(id)); n != len(j.uploads) {
-		t.Fatalf("job %s has %d uploads, the twin's %d", id, n, len(j.uploads))
-	}
-	if got.State == JobCompleted && (got.MapsDone != got.Maps || got.ReducesDone != got.Reduces || got.Reduces > 0 && got.MapLedger != got.Fetched) {
-		t.Fatalf("job %s is complete without being so: %+v", id, got)
-	}
-	if open := fmt.Sprint(jobIDs(v.OpenJobs())); !j.over() != containsWord(open, id) {
-		t.Fatalf("job %s is %s; open jobs: %s", id, got.State, open)
-	}
+	return nil
 }

@@ -6,11 +6,14 @@ import (
 	"slices"
 
 	"github.com/hashicorp/go-memdb"
+
+	"millrace/hdfs/namespace"
 )
 
 // View is the state at one moment; it may be used by many goroutines.
 type View struct {
 	txn   *memdb.Txn // read-only
+	files map[string]*namespace.Tree
 	index uint64
 }
 
@@ -23,19 +26,19 @@ func (v *View) Index() uint64 { return v.index }
 // Site returns the site's record, if the site has been made.
 func (v *View) Site() (*Site, bool) { return first[Site](v.txn, tableSite, byID, "site") }
 
-// Clusters returns all clusters in order of their ids.
+// Protocol is what the site uses: no entry of the log so far takes a later one to be read.
+func (v *View) Protocol() int {
+	if s, ok := v.Site(); ok {
+		return max(1, s.Protocol)
+	}
+	return 1
+}
+
+// Clusters returns all clusters in order of their ids, the last of those that have ended too.
 func (v *View) Clusters() []*Cluster { return collect(each[Cluster](v.txn, tableCluster, byID)) }
 
-// Cluster finds a cluster by its id or name; "" is the default cluster.
-func (v *View) Cluster(idOrName string) (*Cluster, bool) {
-	if idOrName == "" {
-		idOrName = DefaultCluster
-	}
-	if c, ok := first[Cluster](v.txn, tableCluster, byID, idOrName); ok {
-		return c, true
-	}
-	return first[Cluster](v.txn, tableCluster, byName, idOrName)
-}
+// Files is the name space of a cluster (by its id).
+func (v *View) Files(cluster string) *namespace.Tree { return filesOf(v.files, cluster) }
 
 // Nodes returns a cluster's nodes, terminated ones too, in order of their ids; "" means all of the site.
 func (v *View) Nodes(cluster string) []*Node {
@@ -54,7 +57,7 @@ func (v *View) Tokens() []*Token { return collect(each[Token](v.txn, tableToken,
 // Token finds a join token by its id.
 func (v *View) Token(id string) (*Token, bool) { return first[Token](v.txn, tableToken, byID, id) }
 
-// Jobs returns a cluster's jobs, the newest first; "" means all of the site.
+// Jobs returns a cluster's jobs that have not moved to the history, the newest first; "" means all of the site.
 func (v *View) Jobs(cluster string) []*Job {
 	var jobs []*Job
 	if cluster == "" {
@@ -73,35 +76,53 @@ func (v *View) OpenJobs() []*Job { return collect(each[Job](v.txn, tableJob, byO
 // Reserved is the open job whose output equals, contains or lies in this one, or nil.
 func (v *View) Reserved(output string) *Job { return reserved(v.txn, output) }
 
-// Job finds a job by its id.
+// Job finds a job by its id, unless it has moved to the history.
 func (v *View) Job(id string) (*Job, bool) { return first[Job](v.txn, tableJob, byID, id) }
 
 // JobOfRequest finds the job that a user's request id has made in a cluster (its id).
-func (v *View) JobOfRequest(cluster, user, requestID string) (*Job, bool) {
-	return first[Job](v.txn, tableJob, byRequest, cluster, user, requestID)
+func (v *View) JobOfRequest(cluster, user, requestID string) (Entry, bool) {
+	if j, ok := first[Job](v.txn, tableJob, byRequest, cluster, user, requestID); ok {
+		return Entry{Job: j}, true
+	}
+	p, ok := first[PastJob](v.txn, tablePast, byRequest, cluster, user, requestID)
+	return Entry{Past: p}, ok
+}
+
+// Entry finds a job by its id, one of the history too.
+func (v *View) Entry(id string) (Entry, bool) {
+	if j, ok := v.Job(id); ok {
+		return Entry{Job: j}, true
+	}
+	p, ok := v.PastJob(id)
+	return Entry{Past: p}, ok
 }
 
 // FindJob finds what a person may mean by ref in a cluster ("" = any): "last", an
 // id, a name (the newest job of it) or the beginning of an id. More than one job
 // means that the beginning is ambiguous; none is ErrNotFound.
-func (v *View) FindJob(cluster, ref string) ([]*Job, error) {
+func (v *View) FindJob(cluster, ref string) ([]Entry, error) {
 	within := func(j *Job) bool { return cluster == "" || j.Cluster == cluster }
 	missing := fmt.Errorf("job %q: %w", ref, ErrNotFound)
 	if ref == "" {
 		return nil, missing
 	}
-	if j, ok := v.Job(ref); ok && within(j) {
-		return []*Job{j}, nil
+	if e, ok := v.Entry(ref); ok && within(e.Brief()) {
+		return []Entry{e}, nil
 	}
-	newest := v.Jobs(cluster)
-	i := slices.IndexFunc(newest, func(j *Job) bool { return ref == "last" || j.Name == ref })
-	if i >= 0 {
-		return newest[i : i+1 : i+1], nil
+	for _, e := range v.List(cluster) {
+		if ref == "last" || e.Name() == ref {
+			return []Entry{e}, nil
+		}
 	}
-	var found []*Job
+	var found []Entry
 	for j := range each[Job](v.txn, tableJob, byIDPrefix, partial(ref)) {
 		if within(j) {
-			found = append(found, j)
+			found = append(found, Entry{Job: j})
+		}
+	}
+	for p := range each[PastJob](v.txn, tablePast, byIDPrefix, partial(ref)) {
+		if within(p.Brief()) {
+			found = append(found, Entry{Past: p})
 		}
 	}
 	if len(found) == 0 {

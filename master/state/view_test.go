@@ -32,8 +32,8 @@ func TestFindJob(t *testing.T) {
 		{"j-OTHER", "s-", ""},
 	} {
 		got, err := b.View().FindJob(c.cluster, c.ref)
-		if jobIDs(got) != c.want || errors.Is(err, ErrNotFound) != (c.want == "") {
-			t.Errorf("%q in %q: %s, %v; not %s", c.ref, c.cluster, jobIDs(got), err, c.want)
+		if entryIDs(got) != c.want || errors.Is(err, ErrNotFound) != (c.want == "") {
+			t.Errorf("%q in %q: %s, %v; not %s", c.ref, c.cluster, entryIDs(got), err, c.want)
 		}
 	}
 }
@@ -104,7 +104,7 @@ func TestAViewDoesNotChange(t *testing.T) {
 	b.do(CancelJob{Job: "s-A"})
 	b.do(EndJob{Job: "s-A", At: at(9)})
 	b.submit("s-B")
-	if err := b.Restore(newSnapshot(t)); err != nil {
+	if err := b.Restore(newSnapshot(t), readable); err != nil {
 		t.Fatal(err)
 	}
 	if records(b, view) != before || view.Index() != index {

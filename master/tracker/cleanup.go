@@ -3,7 +3,6 @@ package tracker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"millrace/master/state"
-	"millrace/pkg/objectstore"
 )
 
 // wind takes a failing or cancelled job down: nothing of it runs, nothing of
@@ -47,7 +45,10 @@ func (t *Tracker) wind(j *job) {
 		}
 	}
 	t.step(j, "clean", func(ctx context.Context) func() {
-		err := t.clean(ctx, j, w)
+		var err error
+		if j.committer != nil {
+			err = j.committer.clean(ctx, w)
+		}
 		return func() {
 			if err != nil {
 				if errors.Is(err, context.Canceled) {
@@ -92,6 +93,7 @@ func (t *Tracker) endJob(j *job, left string) {
 
 // cleanWork is all that a clean-up needs to know.
 type cleanWork struct {
+	rec        *state.Job
 	uploads    []upload
 	parts      []commitPart // of the whole output, made or not
 	uncertain  bool         // there may be uploads that are not in the log
@@ -99,7 +101,7 @@ type cleanWork struct {
 }
 
 func (t *Tracker) cleanWork(j *job) cleanWork {
-	w := cleanWork{uploads: slices.Clone(j.unlogged)}
+	w := cleanWork{rec: j.rec, uploads: slices.Clone(j.unlogged)}
 	for _, u := range t.cfg.View().Uploads(j.id) {
 		w.uploads = append(w.uploads, upload{id: u.ID, key: u.Key})
 	}
@@ -110,50 +112,4 @@ func (t *Tracker) cleanWork(j *job) cleanWork {
 		}
 	}
 	return w
-}
-
-// clean aborts the job's uploads and deletes the parts a forced end of a commit
-// has left. An error says what could not be cleaned because the store refuses
-// for good; everything else was.
-func (t *Tracker) clean(ctx context.Context, j *job, w cleanWork) error {
-	if j.store == nil {
-		return nil
-	}
-	err := t.gather(len(w.uploads), func(i int) error { return t.abort(ctx, j, w.uploads[i]) })
-	if w.uncertain {
-		keys := make([]string, len(w.parts))
-		for i, p := range w.parts {
-			keys[i] = p.key
-		}
-		err = errors.Join(err, t.sweep(ctx, j, keys, nil))
-	}
-	if w.committing {
-		err = errors.Join(err, t.deleteOurs(ctx, j, j.prefix+successName, map[string]string{metaJob: j.id}))
-		err = errors.Join(err, t.gather(len(w.parts), func(i int) error {
-			return t.deleteOurs(ctx, j, w.parts[i].key, metadata(j.id, w.parts[i].task))
-		}))
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
-}
-
-// deleteOurs deletes an object if it carries the metadata, and nothing that comes in its place.
-func (t *Tracker) deleteOurs(ctx context.Context, j *job, key string, meta map[string]string) error {
-	ours, head, err := t.ours(ctx, j, key, meta)
-	if err != nil || !ours {
-		return err
-	}
-	final := func(err error) bool { return hopeless(err) || errors.Is(err, objectstore.ErrPrecondition) }
-	err = retry(ctx, t.noting(j), final, func(ctx context.Context) error {
-		return j.store.DeleteIf(ctx, j.bucket, key, head.ETag)
-	})
-	if errors.Is(err, objectstore.ErrPrecondition) {
-		return t.deleteOurs(ctx, j, key, meta) // it is another one by now
-	}
-	if err != nil {
-		return fmt.Errorf("delete %s: %w", key, err)
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"go.uber.org/zap"
 
 	"millrace/master/state"
-	"millrace/pkg/objectstore"
 )
 
 const (
@@ -44,6 +44,17 @@ func (t *Tracker) commitAnswer(j *job, err error) {
 	}
 }
 
+// committer makes the output of one job visible, or sees that nothing of it is: each kind of store has its own way. It
+// is asked beside the loop. All of it can be done again, by this leader or another.
+type committer interface {
+	// commit makes the output visible, whole, with _SUCCESS. Redo names parts that the store has lost. An error is one
+	// that fails the job.
+	commit(ctx context.Context, w commitWork) (s *Success, redo []int, err error)
+	// clean takes away all that the job has in the store. An error says what the store refuses for good to let go;
+	// all else is gone.
+	clean(ctx context.Context, w cleanWork) error
+}
+
 // commitWork is all that a commit needs to know: from the log alone.
 type commitWork struct {
 	rec       *state.Job
@@ -76,7 +87,7 @@ func (t *Tracker) commit(j *job) {
 	w := t.commitWork(j)
 	j.resumed = true
 	t.step(j, "commit", func(ctx context.Context) func() {
-		success, redo, err := t.runCommit(ctx, j, w)
+		success, redo, err := j.committer.commit(ctx, w)
 		return func() { t.committed(j, w, success, redo, err) }
 	})
 }
@@ -107,7 +118,7 @@ func (t *Tracker) committed(j *job, w commitWork, success *Success, redo []int, 
 		t.redo(j, redo)
 	default:
 		c := state.CompleteJob{
-			Job: j.id, At: t.cfg.Now(), OutputRecords: success.Records, Parts: len(success.Parts),
+			Job: j.id, At: t.cfg.Now(), OutputRecords: success.Records, OutputBytes: success.copied, Parts: len(success.Parts),
 			CommitMs: t.cfg.Now().Sub(w.rec.CommitAt).Milliseconds(), Retries: j.ownRetries(),
 		}
 		for _, p := range success.Parts {
@@ -117,6 +128,7 @@ func (t *Tracker) committed(j *job, w commitWork, success *Success, redo []int, 
 			c.Notes = []string{"unfinished uploads stay in the store and take room there: " + oneLine(left)}
 		}
 		j.busy = "complete"
+		t.endLosers(j)
 		t.propose(j.id, c, func(_ any, err error) {
 			j.busy = ""
 			t.commitAnswer(j, err)
@@ -124,15 +136,26 @@ func (t *Tracker) committed(j *job, w commitWork, success *Success, redo []int, 
 	}
 }
 
+// endLosers logs the end of the attempts that the commit has killed and that are not over yet: the job does not wait for
+// a node that is slow or silent, and its record is closed with the next entry. An end that is on its way into the
+// log already comes before, and is logged once.
+func (t *Tracker) endLosers(j *job) {
+	for _, a := range j.live {
+		t.proposeEnd(state.EndTask{
+			Job: j.id, Task: a.task.id, CountsAs: state.CountsKilled, Ended: t.unreported(a, cmp.Or(a.killing, state.RefusedOtherWon)), Speculative: a.second,
+		}, func(state.EndTaskResult) {})
+	}
+}
+
 // redo has parts made again that the store has lost.
 func (t *Tracker) redo(j *job, redo []int) {
 	for _, i := range redo {
 		if j.redone[i]++; j.redone[i] > maxRedo {
-			t.failJob(j, fmt.Sprintf("commit: the object store lost the upload of part %d again and again", i), nil, true)
+			t.failJob(j, fmt.Sprintf("commit: the store lost the output of task %d again and again", i), nil, true)
 			return
 		}
 	}
-	j.log.Warn("the object store has lost uploads, these parts are made again", zap.Ints("parts", redo))
+	j.log.Warn("the store has lost output, which is made again", zap.Ints("parts", redo))
 	j.busy = "redo"
 	t.propose(j.id, state.RedoParts{Job: j.id, Tasks: redo}, func(_ any, err error) {
 		j.busy = ""
@@ -146,140 +169,4 @@ func (t *Tracker) redo(j *job, redo []int) {
 		j.checkSegments, j.recheck = true, true
 		t.touch(j)
 	})
-}
-
-// runCommit does the store's side. Every step can be done again. Redo names parts
-// that the store does not have.
-func (t *Tracker) runCommit(ctx context.Context, j *job, w commitWork) (*Success, []int, error) {
-	done := j.prefix + successName
-	if w.overwrite || w.resumed {
-		if s, err := t.clear(ctx, j, w, done); s != nil || err != nil {
-			return s, nil, err
-		}
-	}
-	parts := make([]SuccessPart, len(w.parts))
-	lost := make([]bool, len(w.parts))
-	err := t.each(ctx, len(w.parts)+len(w.losers), func(ctx context.Context, i int) (err error) {
-		if i >= len(w.parts) {
-			return w.spared(j, t.abort(ctx, j, w.losers[i-len(w.parts)]))
-		}
-		parts[i], err = t.finish(ctx, j, w.parts[i])
-		if errors.Is(err, errRedo) {
-			j.log.Warn("part is not in the store", zap.Error(err))
-			lost[i] = true
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	if w.uncertain {
-		if err := w.spared(j, t.sweepStrays(ctx, j, w, lost)); err != nil {
-			return nil, nil, err
-		}
-	}
-	var redo []int
-	for i, l := range lost {
-		if l {
-			redo = append(redo, w.parts[i].task.Index)
-		}
-	}
-	if len(redo) > 0 {
-		return nil, redo, nil
-	}
-	if w.overwrite {
-		if err := t.deleteOld(ctx, j, w, done); err != nil {
-			return nil, nil, err
-		}
-	}
-	success, err := t.putSuccess(ctx, j, w, done, summary(w, parts))
-	return success, nil, err
-}
-
-// spared lets a commit go on where the key may write but not abort or list
-// uploads: what is left costs room, not truth, and the job says so.
-func (w commitWork) spared(j *job, err error) error {
-	if hopeless(err) {
-		w.left.add(err)
-		j.log.Warn("an unfinished upload stays in the store", zap.Error(err))
-		return nil
-	}
-	return err
-}
-
-func (t *Tracker) sweepStrays(ctx context.Context, j *job, w commitWork, lost []bool) error {
-	keys, keep := make([]string, len(w.parts)), map[string]bool{}
-	for i, p := range w.parts {
-		keys[i] = p.key
-		if !lost[i] {
-			keep[p.win.UploadID] = true
-		}
-	}
-	return t.sweep(ctx, j, keys, keep)
-}
-
-// finish completes one upload, or finds that it was completed before. Whatever the store
-// has answered, the object itself tells: versitygw says yes to the repetition of a Complete
-// that was cut short, though nothing came of it. errRedo if the object is not there and
-// cannot come later: the upload is gone by then, so that no request of another leader
-// completes it after all.
-func (t *Tracker) finish(ctx context.Context, j *job, p commitPart) (SuccessPart, error) {
-	final := func(err error) bool {
-		return hopeless(err) || errors.Is(err, objectstore.ErrNoSuchUpload) || errors.Is(err, objectstore.ErrInvalid)
-	}
-	err := retry(ctx, t.noting(j), final, func(ctx context.Context) error {
-		parts, err := j.store.ListParts(ctx, j.bucket, p.key, p.win.UploadID)
-		if err != nil {
-			return err
-		}
-		if err := matches(p, parts); err != nil {
-			return err
-		}
-		_, err = j.store.CompleteUpload(ctx, j.bucket, p.key, p.win.UploadID, parts)
-		return err // if that is no clear answer, ListParts tells next time whether it is done
-	})
-	switch {
-	case errors.Is(err, objectstore.ErrNoSuchUpload):
-		return t.finished(ctx, j, p)
-	case err == nil:
-		part, err := t.finished(ctx, j, p)
-		if !errors.Is(err, errRedo) {
-			return part, err
-		}
-		j.log.Warn("the store said that it completed an upload, and has not", zap.Error(err))
-	case errors.Is(err, objectstore.ErrInvalid):
-		j.log.Warn("the store does not complete an upload", zap.Error(err))
-	default:
-		return SuccessPart{}, err
-	}
-	if err := t.abort(ctx, j, upload{id: p.win.UploadID, key: p.key}); err != nil {
-		return SuccessPart{}, err
-	}
-	return t.finished(ctx, j, p)
-}
-
-// finished is the part as the store has it; errRedo if it has none, or another object.
-func (t *Tracker) finished(ctx context.Context, j *job, p commitPart) (SuccessPart, error) {
-	ours, head, err := t.ours(ctx, j, p.key, metadata(j.id, p.task))
-	if err != nil {
-		return SuccessPart{}, err
-	}
-	if !ours || head.Size != p.win.Bytes {
-		return SuccessPart{}, fmt.Errorf("complete %s: %w: the object there is not the one that was uploaded", p.key, errRedo)
-	}
-	return SuccessPart{Key: p.key, Size: head.Size, ETag: head.ETag, Records: p.win.Records}, nil
-}
-
-// matches compares what the store has of an upload with what the attempt said.
-func matches(p commitPart, parts []objectstore.Part) error {
-	var size int64
-	for _, part := range parts {
-		size += part.Size
-	}
-	if len(parts) != p.win.Parts || size != p.win.Bytes || len(parts) == 0 {
-		return fmt.Errorf("complete %s: %w: it has %d parts of %d bytes, the attempt uploaded %d of %d",
-			p.key, objectstore.ErrInvalid, len(parts), size, p.win.Parts, p.win.Bytes)
-	}
-	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"millrace/jobs/input"
-	"millrace/master/scheduler"
 	"millrace/master/state"
 	"millrace/pkg/api"
 	"millrace/pkg/bytesize"
@@ -124,15 +123,42 @@ func (t *Tracker) leastNeed(j *job, kind string) int64 {
 	return least
 }
 
-// hasRoom says whether one of the nodes offered has room for a task.
-func hasRoom(offered []scheduler.Node, cluster string, need int64) bool {
-	return slices.ContainsFunc(offered, func(n scheduler.Node) bool { return n.Cluster == cluster && n.Disk >= need })
-}
+// isKept says whether what a kind of the job's tasks writes is kept by core nodes: a task node has room
+// for such a task only if one of them has.
+func (j *job) isKept(kind string) bool { return kind == state.Map && !j.rec.MapOnly() }
 
 // reserve holds disk of the attempt's own node for it.
 func (t *Tracker) reserve(n *node, a *attempt) {
 	a.factor = a.job.learnt[a.task.id.Kind].factor
 	a.hold(n.volume, t.need(a.job, a.task))
+}
+
+// reserveAnew reserves for an attempt that was taken over before it was known what it needs.
+func (t *Tracker) reserveAnew(a *attempt) {
+	n := t.nodes[a.node]
+	if n == nil || a.ending {
+		return
+	}
+	for _, h := range a.holds {
+		h.volume.reserved -= h.bytes
+	}
+	a.holds = nil
+	if a.job.isKept(a.task.id.Kind) && n.role != state.RoleCore {
+		if at := t.keepers(a.job, a.task); len(at) > 0 { // the likeliest
+			t.reserveAt(at[0].Node, a)
+		}
+	}
+	t.reserve(n, a)
+}
+
+// held is how much of a disk is reserved for the attempt.
+func (a *attempt) held(v *volume) (bytes int64) {
+	for _, h := range a.holds {
+		if h.volume == v {
+			bytes += h.bytes
+		}
+	}
+	return bytes
 }
 
 // reserveAt holds disk of the core node that is to keep the attempt's segment.
@@ -158,7 +184,14 @@ func (a *attempt) release() {
 
 // starve notes which jobs wait because no node has the disk for their tasks.
 func (t *Tracker) starve() {
-	for _, j := range t.jobs {
+	idle := t.starving > 0
+	for _, r := range t.rooms {
+		idle = idle || r.sums[roomFree] > 0
+	}
+	if !idle {
+		return // a long queue is not looked through
+	}
+	for _, j := range t.order {
 		kind := state.Map
 		if j.tasked && j.waiting[state.Map].count == 0 {
 			kind = state.Reduce
@@ -166,13 +199,15 @@ func (t *Tracker) starve() {
 		was := j.noRoom
 		j.noRoom = ""
 		if len(j.live) == 0 && j.waiting[kind].count > 0 && t.leasing(j) {
-			j.noRoom = t.whoIsFull(j.rec.Cluster, t.leastNeed(j, kind))
+			j.noRoom = t.whoIsFull(j, kind)
 		}
 		switch {
-		case j.noRoom == "":
+		case j.noRoom == "" && !j.stuck.IsZero():
 			j.stuck = time.Time{}
-		case j.stuck.IsZero():
+			t.starving--
+		case j.noRoom != "" && j.stuck.IsZero():
 			j.stuck = t.cfg.Now()
+			t.starving++
 			j.log.Warn("no node has room for the job's tasks", zap.String("reason", j.noRoom))
 			t.after(stuckFor, func() { t.unstick(j, kind) })
 		}
@@ -194,21 +229,41 @@ func (t *Tracker) unstick(j *job, kind string) {
 	t.touch(j)
 }
 
-// whoIsFull names the nodes of a cluster that have a slot but not the disk; "" if there is none, or
-// if one of them has both.
-func (t *Tracker) whoIsFull(cluster string, need int64) string {
-	var full []string
-	for _, n := range t.nodes {
-		if n.cluster != cluster || !n.takes(t.cfg.Now()) || len(n.attempts) >= n.slots {
-			continue
-		}
-		if n.volume.room() >= need {
-			return ""
-		}
-		full = append(full, n.id+": "+n.volume.full(need))
-	}
-	if len(full) == 0 {
+// whoIsFull names the nodes that have a slot for a job's waiting tasks of a kind, but not the disk, and
+// the core nodes that have not the disk for what a task node with both would write; "" if there are none,
+// or if a node has all that is needed.
+func (t *Tracker) whoIsFull(j *job, kind string) string {
+	need := t.leastNeed(j, kind)
+	if need == math.MaxInt64 || t.hasRoom(j, kind, need) { // or none could be leased yet, for another reason
 		return ""
+	}
+	r := t.roomsOf(j.rec.Cluster)
+	full, unkept := map[string]*node{}, false
+	for _, n := range r.rankings[roomFree].list {
+		switch {
+		case !n.takes(t.cfg.Now()):
+		case n.volume.room() < need:
+			full[n.id] = n
+		default:
+			unkept = true
+		}
+	}
+	for _, n := range r.cores {
+		if unkept && n.takes(t.cfg.Now()) {
+			full[n.id] = n
+		}
+	}
+	return fullNodes(full, need)
+}
+
+// fullNodes says of nodes how full their disks are.
+func fullNodes(nodes map[string]*node, need int64) string {
+	if len(nodes) == 0 {
+		return ""
+	}
+	var full []string
+	for id, n := range nodes {
+		full = append(full, id+": "+n.volume.full(need))
 	}
 	slices.Sort(full)
 	const named = 3
@@ -233,7 +288,7 @@ func (v *volume) full(need int64) string {
 // wanted is the least disk that a task waiting in the node's cluster needs; 0 if none waits.
 func (t *Tracker) wanted(n *node) int64 {
 	least := int64(math.MaxInt64)
-	for _, j := range t.jobs {
+	for _, j := range t.order {
 		if j.rec.Cluster != n.cluster || !t.leasing(j) {
 			continue
 		}

@@ -111,7 +111,7 @@ func TestANodeWithoutRoomGetsNothingAndTheJobGoesOnElsewhere(t *testing.T) {
 		w.lead()
 		w.submitBig(6, 2, 2*mib)
 		w.until("it runs on the other", func() bool { return w.leader.RunningOn("i-b") > 0 })
-		require.Equal(t, "disk full: 12MiB free of 100MiB, 10MiB of it kept free; a task needs 3MiB", w.leader.Reason("i-a"))
+		require.Equal(t, "disk full: 12 MiB free of 100 MiB, 10 MiB of it kept free; a task needs 3 MiB", w.leader.Reason("i-a"))
 		require.Empty(t, w.leader.Reason("i-b"))
 		w.await()
 		w.committed()
@@ -121,7 +121,7 @@ func TestANodeWithoutRoomGetsNothingAndTheJobGoesOnElsewhere(t *testing.T) {
 		require.Empty(t, w.leader.Reason("i-a"), "nothing waits, and there is more than the reserve")
 		small.disk.fill(95 * mib)
 		w.until("it says so without a job, too", func() bool { return w.leader.Reason("i-a") != "" })
-		require.Equal(t, "disk full: 5MiB free of 100MiB, 10MiB of it kept free", w.leader.Reason("i-a"))
+		require.Equal(t, "disk full: 5 MiB free of 100 MiB, 10 MiB of it kept free", w.leader.Reason("i-a"))
 	})
 }
 
@@ -132,11 +132,11 @@ func TestAllDisksFull(t *testing.T) {
 		b.disk.fill(99 * mib)
 		w.lead()
 		w.submitBig(4, 1, 2*mib)
-		said := func() string { l, _ := w.leader.Live(testJob); return l.Trouble }
+		said := func() string { l, _ := w.leader.Live(testJob); return l.NoRoom }
 		w.until("it says what it waits for", func() bool { return said() != "" })
 		require.Equal(t, "no node has room on its disk for the tasks that wait: "+
-			"i-a: disk full: 5MiB free of 100MiB, 10MiB of it kept free; a task needs 3MiB; "+
-			"i-b: disk full: 1MiB free of 100MiB, 10MiB of it kept free; a task needs 3MiB", said())
+			"i-a: disk full: 5 MiB free of 100 MiB, 10 MiB of it kept free; a task needs 3 MiB; "+
+			"i-b: disk full: 1 MiB free of 100 MiB, 10 MiB of it kept free; a task needs 3 MiB", said())
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		require.Empty(t, a.starts())
@@ -161,7 +161,7 @@ func TestDiskIsReservedWithTheLease(t *testing.T) {
 		w.until("two run", func() bool { return w.leader.RunningOn("i-a") == 2 })
 		time.Sleep(5 * time.Second)
 		require.Equal(t, 2, w.leader.RunningOn("i-a"), "each needs four")
-		require.Contains(t, w.leader.Reason("i-a"), "8MiB promised to running tasks; a task needs 4MiB")
+		require.Contains(t, w.leader.Reason("i-a"), "8 MiB promised to running tasks; a task needs 4 MiB")
 		a.disk.fill(0)
 		w.await()
 		w.committed()
@@ -331,5 +331,66 @@ func TestDisksOfAnySize(t *testing.T) {
 				}
 			})
 		})
+	})
+}
+
+// A task node has all the room there is, and the core node has none for what maps would write: that is said, and
+// the job waits. Where only the estimate is too big for it, the job goes on.
+func TestATaskNodeWaitsForRoomOnACoreNode(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		core := w.joinDisk("i-a", state.RoleCore, 1, 100*mib)
+		core.disk.fill(95 * mib)
+		w.joinDisk("i-t", state.RoleTask, 2, 1000*mib)
+		w.lead()
+		w.submitBig(4, 1, 2*mib)
+		said := func() string { l, _ := w.leader.Live(testJob); return l.NoRoom }
+		w.until("it says what it waits for", func() bool { return said() != "" })
+		require.Equal(t, "no node has room on its disk for the tasks that wait: "+
+			"i-a: disk full: 5 MiB free of 100 MiB, 10 MiB of it kept free; a task needs 3 MiB", said())
+		core.disk.fill(0)
+		w.await()
+		w.committed()
+	})
+	inWorld(t, func(t *testing.T, w *world) {
+		core := w.joinDisk("i-a", state.RoleCore, 1, 100*mib)
+		core.disk.fill(80 * mib) // ten of room; the split is taken to need seventeen
+		for _, k := range []*worker{core, w.joinDisk("i-t", state.RoleTask, 2, 1000*mib)} {
+			k.disk.swell = 0.1
+		}
+		w.lead()
+		w.submitBig(2, 1, 16*mib)
+		w.await()
+		w.committed()
+	})
+}
+
+// Attempts that a new leader takes over hold the disk that their leases held.
+func TestDiskIsReservedForAttemptsThatAreTakenOver(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.joinDisk("i-a", state.RoleCore, 2, 1000*mib)
+		b := w.joinDisk("i-t", state.RoleTask, 2, 1000*mib)
+		a.at(time.Minute)
+		b.at(time.Minute)
+		w.lead()
+		w.submitBig(4, 1, 3*mib)
+		reserved := func() (all [2]int64) {
+			w.leader.ask(func() {
+				for i, id := range []string{"i-a", "i-t"} {
+					if n := w.leader.nodes[id]; n != nil {
+						all[i] = n.volume.reserved
+					}
+				}
+			})
+			return all
+		}
+		w.until("all maps run", func() bool { return w.leader.RunningOn("i-a")+w.leader.RunningOn("i-t") == 4 })
+		before := reserved()
+		require.Equal(t, [2]int64{16 * mib, 8 * mib}, before, "the core node keeps what the task node writes")
+		w.depose()
+		w.lead()
+		w.until("they are taken over", func() bool { return w.leader.RunningOn("i-a")+w.leader.RunningOn("i-t") == 4 && reserved() == before })
+		w.await()
+		w.committed()
+		require.Zero(t, reserved())
 	})
 }

@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"encoding/json"
 	"errors"
 	"sync"
 
@@ -55,18 +56,13 @@ func (t *Tracker) proposeEnd(e state.EndTask, then func(state.EndTaskResult)) {
 	last.jobs[e.Job] = struct{}{}
 }
 
-// endSize estimates the encoded size of an EndTask.
+// endSize is the size of an EndTask in the log, which is JSON: a program's last words may take six times their bytes there.
 func endSize(e state.EndTask) int {
-	n := 400
-	if e.Win != nil {
-		for _, c := range e.Win.Counters {
-			n += len(c.Group) + len(c.Name) + 40
-		}
+	text, err := json.Marshal(e)
+	if err != nil {
+		return maxEndBytes // the log will say what is wrong with it, and with no other's end in the same entry
 	}
-	if e.Ended != nil {
-		n += len(e.Ended.Failure.Message) + len(e.Ended.Failure.StderrTail) + len(e.Ended.Failure.Input)
-	}
-	return n
+	return len(text) + len(",")
 }
 
 // cut takes the next flight off the queue.

@@ -365,6 +365,28 @@ func TestPlanFailures(t *testing.T) {
 			require.Contains(t, w.job().StoreTrouble, "unreachable")
 		})
 	})
+	t.Run("store away while uploads are begun", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.join("i-a", state.RoleCore, 2)
+			var back atomic.Bool
+			w.mem.Fault = func(op, _, _ string) error {
+				if op == "CreateUpload" && !back.Load() {
+					return fmt.Errorf("%s: %w", op, objectstore.ErrUnreachable)
+				}
+				return nil
+			}
+			w.lead()
+			w.put("in/text", "x\n")
+			w.submit(2, 1, nil)
+			w.until("it says so, and counts", func() bool {
+				l, _ := w.leader.Live(testJob)
+				return l.StoreRetries > 5 && strings.Contains(l.Trouble, "unreachable") && strings.Contains(l.StoreTrouble, "unreachable")
+			})
+			back.Store(true)
+			w.await()
+			w.committed()
+		})
+	})
 }
 
 func TestCommitFailures(t *testing.T) {
@@ -399,6 +421,21 @@ func TestCommitFailures(t *testing.T) {
 			w.submit(2, 2, nil)
 			j := w.await()
 			require.Contains(t, j.Reason, "commit: put: access denied")
+			w.nothing(state.JobFailed)
+		})
+	})
+	t.Run("a name that the store takes for no upload", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.join("i-a", state.RoleCore, 2)
+			w.mem.Fault = func(op, _, key string) error {
+				if op == "CreateUpload" {
+					return &objectstore.Error{Op: "start an upload", Kind: objectstore.ErrInvalid, Status: 400, Code: "KeyTooLongError"}
+				}
+				return nil
+			}
+			w.lead()
+			w.submit(2, 2, nil)
+			require.Contains(t, w.await().Reason, "start an upload to s3://data/out/: start an upload : refused by the store as invalid")
 			w.nothing(state.JobFailed)
 		})
 	})

@@ -1,8 +1,10 @@
 package tracker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,10 +28,13 @@ type job struct {
 	store          objectstore.Store
 	creds          *api.ObjectStore
 	bucket, prefix string // of the output
+	committer      committer
 
-	inherited    bool // an earlier leader had it: attempts may run that nobody here has leased
-	uncertain    bool // uploads may exist that are not in the log
-	tasked       bool // maps and reduces are set up: the job is planned
+	begun        bool   // it has had its turn: it is planned, or is to be
+	turn         string // why it has not; "" = it has, or nobody has looked yet
+	inherited    bool   // an earlier leader had it: attempts may run that nobody here has leased
+	uncertain    bool   // uploads may exist that are not in the log
+	tasked       bool   // maps and reduces are set up: the job is planned
 	splits       []*api.Split
 	disk         int64              // of all maps
 	planned      bool               // splits are at hand
@@ -44,15 +49,27 @@ type job struct {
 	maps, reduces []*task
 	wanting       bool              // a straggling map waits for a slot elsewhere: no reduce gets one
 	waiting       map[string]*queue // by kind: tasks that want a lease
-	live          map[string]*attempt
-	told          map[string]bool // nodes that know the places of the segments
-	checkSegments bool            // winners' segments are to be looked over
+	live          attempts
+	reducing      int                // live reduces
+	unstarted     int                // live maps that are in no slot yet
+	dirty         bool               // touched, and not looked at yet
+	told          map[string]bool    // nodes that know the places of the segments
+	telling       *api.MasterMessage // all places, for the next node; nil: they have changed
+	kept          map[string][]*task // maps whose segment a node keeps, and such as it kept once
+	earlier       map[string]*upload // of an earlier leader, by attempt; nil: not looked up yet
+	observed      time.Time          // when a sample for its pace was taken last
+	checkSegments bool               // winners' segments are to be looked over
 
 	unmade     []*task // output tasks that need an upload
+	invalid    int     // batches in a row that the store has called invalid
 	creating   int     // batches of uploads under way
 	lastBatch  context.CancelFunc
 	unlogged   []upload // made, refused by the log: to be aborted
-	retryAfter *time.Timer
+	retryAfter *timer
+
+	near       map[string]*shelf    // waiting maps by the nodes that hold their input; nil: it lies in no block store
+	loose      *shelf               // those that wait for no such node
+	passedOver map[string]time.Time // since when nodes with room are passed over, as nothing waiting lies there
 
 	speeds map[string][]float64 // by kind: of tasks that are done, in bytes per second; since this leader leads
 	learnt map[string]*learnt   // by kind: the disk that its tasks need
@@ -62,61 +79,25 @@ type job struct {
 	redone  map[int]int // commit: how often a part had to be made again
 	resumed bool        // a commit was begun before
 	recheck bool        // the ledger is to be checked (again) before a commit goes on
-	timeout *time.Timer
+	timeout *timer
 	held    []func()     // reports that wait for the plan
 	news    map[int]bool // maps whose place changed since it was last told
 
 	pace pace.Meter
 }
 
-// task is a map or a reduce, as of the log, with its attempt.
-type task struct {
-	id       state.TaskID
-	done     bool
-	win      *state.Completion
-	prior    *state.Completion
-	failures int
-	number   int       // attempts so far
-	fetched  bool      // it was in a worker's queue and taken back: next it gets a slot
-	choosy   time.Time // until then it waits for a node that is not in those lists
-	refusals int       // completions the log did not take
-	// unreadable counts failures that are the input's own.
-	unreadable int
-	starved    int      // attempts that ended because their node had run out of something
-	dropped    int      // attempts whose upload the store has lost
-	avoid      []string // nodes where one has failed
-	shun       []string // nodes where one could not read what others could
-	waiting    bool     // in the queue
-	straggles  bool     // it is to have an upload for a second attempt
-	current    *attempt // that may still win
-	spare      *upload  // made ahead, for the next attempt
-	gone       bool     // the winner's segment node says it does not have it
-	losing     bool     // a LoseMaps is under way
-	bytes      int64    // maps: of the split
-	disk       int64    // maps: that its spills and segment are taken to need
-}
-
-func (k *task) String() string { return taskName(k.id) }
-
-// taskName is a task's name for people: m-00003.
-func taskName(id state.TaskID) string { return fmt.Sprintf("%s-%05d", id.Kind, id.Index) }
-
-// upload is a logged multipart upload and the attempt it was made for.
-type upload struct {
-	id, key, attempt string
-	made             time.Time
-}
-
 // take begins to track an open job.
 func (t *Tracker) take(rec *state.Job, inherited bool) {
 	j := &job{
 		id: rec.ID, rec: rec, spec: &api.JobSpec{}, log: t.log.With(zap.String("job", rec.ID)),
-		inherited: inherited, uncertain: inherited && rec.Planned(), recheck: inherited,
+		begun: rec.Planned(), inherited: inherited, uncertain: inherited && rec.Planned(), recheck: inherited,
 		waiting: map[string]*queue{state.Map: {}, state.Reduce: {}},
-		live:    map[string]*attempt{}, speeds: map[string][]float64{}, told: map[string]bool{}, learnt: map[string]*learnt{state.Map: {factor: 1}, state.Reduce: {factor: 1}}, redone: map[int]int{}, news: map[int]bool{},
+		speeds:  map[string][]float64{}, told: map[string]bool{}, kept: map[string][]*task{}, learnt: map[string]*learnt{state.Map: {factor: 1}, state.Reduce: {factor: 1}}, redone: map[int]int{}, news: map[int]bool{},
 		checkSegments: true, resumed: rec.Phase == state.PhaseCommitting,
 	}
 	t.jobs[j.id] = j
+	at, _ := slices.BinarySearchFunc(t.order, rec.Sequence, func(o *job, s uint64) int { return cmp.Compare(o.rec.Sequence, s) })
+	t.order = slices.Insert(t.order, at, j)
 	t.touch(j)
 	if err := proto.Unmarshal(rec.Spec, j.spec); err != nil {
 		t.failJob(j, fmt.Sprintf("its specification cannot be read: %v", err), nil, true)
@@ -148,7 +129,7 @@ func (t *Tracker) setTasks(j *job) {
 		tasks := j.tasks(kind)
 		for _, logged := range view.Tasks(j.id, kind) {
 			if i := logged.ID.Index; i < len(tasks) {
-				tasks[i].read(logged)
+				j.read(tasks[i], logged)
 			}
 		}
 		for _, k := range tasks {
@@ -157,18 +138,11 @@ func (t *Tracker) setTasks(j *job) {
 	}
 }
 
-func makeTasks(kind string, n int) []*task {
-	tasks := make([]*task, n)
-	all := make([]task, n)
-	for i := range all {
-		all[i].id = state.TaskID{Kind: kind, Index: i}
-		tasks[i] = &all[i]
-	}
-	return tasks
-}
-
 // read takes over what the log says of a task.
-func (k *task) read(logged *state.Task) {
+func (j *job) read(k *task, logged *state.Task) {
+	if logged.Done && logged.Win != k.win && logged.Win.SegmentNode != "" {
+		j.kept[logged.Win.SegmentNode] = append(j.kept[logged.Win.SegmentNode], k)
+	}
 	k.done, k.win, k.prior, k.failures = logged.Done, logged.Win, logged.Prior, logged.Failures
 	k.number = max(k.number, len(logged.Ended))
 	k.avoid = k.avoid[:0]
@@ -182,7 +156,7 @@ func (k *task) read(logged *state.Task) {
 // reread looks a task up in the log again.
 func (t *Tracker) reread(j *job, k *task) {
 	if logged, ok := t.cfg.View().Task(j.id, k.id); ok {
-		k.read(logged)
+		j.read(k, logged)
 	}
 	if k.done {
 		j.waiting[k.id.Kind].drop(k)
@@ -194,7 +168,8 @@ func (t *Tracker) await(j *job, k *task) {
 	if k.done || k.current != nil || k.waiting {
 		return
 	}
-	j.waiting[k.id.Kind].push(k)
+	j.waiting[k.id.Kind].push(k, !j.writesOutput(k) || k.uploaded())
+	j.shelve(k)
 	if j.writesOutput(k) && k.spare == nil {
 		j.unmade = append(j.unmade, k)
 	}
@@ -234,7 +209,20 @@ func (t *Tracker) open(j *job) error {
 		return fmt.Errorf("open the object store of job %s: %w", j.id, err)
 	}
 	// What is repeated is repeated by retry, where it is known what the job is doing.
-	j.store, j.creds = objectstore.Once(store), creds
+	store = objectstore.Once(store)
+	switch {
+	case jobs.Copies(j.spec):
+		j.committer = copies{t, j}
+	case !objectstore.IsHDFS(j.bucket):
+		j.committer = objects{t, j}
+	default:
+		p, err := t.cfg.Stores.Publisher(j.rec)
+		if err != nil {
+			return fmt.Errorf("open the output of job %s: %w", j.id, err)
+		}
+		j.committer = files{t, j, p}
+	}
+	j.store, j.creds = store, creds
 	return nil
 }
 
@@ -256,13 +244,15 @@ func (t *Tracker) advance(j *job) {
 		t.wind(j)
 		return
 	}
-	if j.failing || !t.opened(j) {
+	if t.disband(j) || j.failing || !t.opened(j) {
 		return
 	}
 	outputDone := j.tasked && rec.MapsDone == rec.Maps && rec.ReducesDone == rec.Reduces
 	switch {
 	case !rec.Planned():
-		t.plan(j)
+		if t.mayBegin(j) {
+			t.plan(j)
+		}
 	case outputDone && rec.Phase == state.PhaseCommitting && !j.recheck:
 		t.commit(j)
 	case outputDone:
@@ -276,6 +266,9 @@ func (t *Tracker) advance(j *job) {
 
 // opened opens the job's store; if that cannot be done now, later.
 func (t *Tracker) opened(j *job) bool {
+	if j.store != nil {
+		return true
+	}
 	if err := t.open(j); err != nil {
 		j.note(t.cfg.Now(), err)
 		if j.retryAfter == nil {
@@ -283,6 +276,7 @@ func (t *Tracker) opened(j *job) bool {
 		}
 		return false
 	}
+	j.note(t.cfg.Now(), nil)
 	return true
 }
 
@@ -340,9 +334,13 @@ func (t *Tracker) timedOut(j *job, d time.Duration) {
 // forget drops a job that has ended, and tells its cluster's nodes to do the same.
 func (t *Tracker) forget(j *job) {
 	delete(t.jobs, j.id)
+	if !j.stuck.IsZero() {
+		t.starving--
+	}
+	t.order = slices.DeleteFunc(t.order, func(o *job) bool { return o == j })
 	t.stop(j.timeout)
 	t.stop(j.retryAfter)
-	for _, a := range j.live {
+	for _, a := range slices.Clone(j.live) {
 		t.unlist(a)
 	}
 	for _, n := range t.nodes {
@@ -350,6 +348,7 @@ func (t *Tracker) forget(j *job) {
 			t.send(n.id, &api.MasterMessage{Message: &api.MasterMessage_Forget{Forget: &api.ForgetJob{Job: j.id}}})
 		}
 	}
+	t.nextTurn(j.rec.Cluster)
 	j.log.Info("job ended", zap.String("state", j.rec.State), zap.String("reason", j.rec.Reason))
 	t.changes.tell(j.id)
 }

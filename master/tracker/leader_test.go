@@ -53,7 +53,7 @@ func settings() map[string]setting {
 			w.nothing(state.JobCancelled)
 		}
 	}
-	return map[string]setting{
+	return filesSettings(map[string]setting{
 		"map and reduce": {maps: 5, reduces: 2, check: committed},
 		"map only":       {maps: 6, reduces: 0, check: committed},
 		"overwrite": {maps: 3, reduces: 2, change: func(j *state.Job, _ *api.JobSpec) { j.Overwrite = true },
@@ -69,7 +69,7 @@ func settings() map[string]setting {
 		"cancelled while mapping":  {maps: 8, reduces: 2, during: cancel(30 * time.Millisecond), check: all},
 		"cancelled while reducing": {maps: 2, reduces: 3, during: cancel(45 * time.Millisecond), check: all},
 		"cancelled while planning": {maps: 2, reduces: 3, during: cancel(0), check: all},
-	}
+	})
 }
 
 // play runs a setting with the given deaths and gives the number of operations.
@@ -161,6 +161,23 @@ func TestLostAnswers(t *testing.T) {
 						return fmt.Errorf("%s: %w", op, objectstore.ErrUnreachable)
 					}
 					return nil
+				}
+			})
+		})
+	}
+}
+
+// … and what block stores are asked for.
+func TestLostAnswersOfFiles(t *testing.T) {
+	for name, s := range settings() {
+		t.Run(name, func(t *testing.T) {
+			s.run(t, func(w *world) {
+				n := 0
+				w.mute = func(string) bool { // a commit takes six steps
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					n++
+					return n%7 == 0
 				}
 			})
 		})
@@ -342,6 +359,30 @@ func TestCommitIsNotTakenBack(t *testing.T) {
 		require.Equal(t, before, w.read("out/_SUCCESS"))
 		for _, name := range w.names[ops:] {
 			require.NotContains(t, []string{"Delete", "DeleteIf", "Put", "CompleteUpload"}, name)
+		}
+	})
+}
+
+// An attempt that was given up as lost is lost for the next leader, too: its node comes back with it running, and
+// nothing that it reports counts.
+func TestALostAttemptIsLostForTheNextLeader(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.join("i-a", state.RoleCore, 1)
+		a.at(20 * time.Second)
+		w.lead()
+		w.submit(1, 1, nil)
+		w.until("the map runs", func() bool { return w.leader.RunningOn("i-a") == 1 })
+		lost := a.starts()[0]
+		a.cut()
+		w.leader.Down("i-a", "frozen")
+		w.until("it is lost", func() bool { return w.job().Lost == 1 })
+		w.depose()
+		w.lead()
+		a.reconnect()
+		w.await()
+		w.committed()
+		for _, k := range w.log.View().Tasks(testJob, state.Map) {
+			require.NotEqual(t, lost, k.Win.Attempt)
 		}
 	})
 }

@@ -2,8 +2,6 @@ package tracker
 
 import (
 	"fmt"
-	"slices"
-	"sort"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,10 +26,13 @@ type attempt struct {
 	moved    time.Time // when bytes or records last changed, by this leader's
 	bytes    int64
 	records  int64
-	retried  int64  // requests to the object store that it has repeated
-	killing  string // why it is to end; "" = it is not
+	retried  int64        // requests to the object store that it has repeated
+	store    repetitions  // of them, those since it last got on
+	killing  string       // why it is to end; "" = it is not
+	fault    *api.Failure // it is to end, and that counts as this failure
 	revoking bool
-	heard    bool   // of, from its worker, since that said hello
+	heard    bool // of, from its worker, since that said hello
+	at       [sets]int
 	ending   bool   // its end is on the way into the log
 	reporter string // who reported it meanwhile, and waits for an answer
 
@@ -49,9 +50,12 @@ func (t *Tracker) list(a *attempt) {
 	a.listed = t.cfg.Now()
 	a.moved, a.began = a.listed, a.listed
 	t.attempts[a.id] = a
-	a.job.live[a.id] = a
+	a.job.live.add(a, ofJob)
+	a.task.live.add(a, ofTask)
+	a.job.counted(a, 1)
 	if n := t.nodes[a.node]; n != nil {
-		n.attempts[a.id] = a
+		n.attempts.add(a, ofNode)
+		t.rank(n)
 		t.reserve(n, a)
 	}
 	if a.task.current == nil && a.killing == "" {
@@ -62,15 +66,40 @@ func (t *Tracker) list(a *attempt) {
 
 func (t *Tracker) unlist(a *attempt) {
 	delete(t.attempts, a.id)
-	delete(a.job.live, a.id)
+	t.revoke(a, false)
+	a.job.counted(a, -1)
+	a.job.live.remove(a, ofJob)
+	a.task.live.remove(a, ofTask)
 	a.release()
 	if n := t.nodes[a.node]; n != nil {
-		delete(n.attempts, a.id)
+		n.attempts.remove(a, ofNode)
+		t.rank(n)
 	}
 	if a.task.current == a {
-		t.promote(a.job, a.task)
+		t.promote(a.task)
 	}
 	t.untell(a)
+}
+
+// counted adds an attempt to what is counted of the job's live ones, or takes it off.
+func (j *job) counted(a *attempt, by int) {
+	switch {
+	case a.task.id.Kind == state.Reduce:
+		j.reducing += by
+	case !a.started:
+		j.unstarted += by
+	}
+}
+
+// setStarted says whether an attempt is in a slot.
+func (t *Tracker) setStarted(a *attempt, started bool) {
+	if t.attempts[a.id] != a {
+		a.started = started
+		return
+	}
+	a.job.counted(a, -1)
+	a.started = started
+	a.job.counted(a, 1)
 }
 
 // fits says whether a waiting task could start now, if there were a slot.
@@ -110,8 +139,7 @@ func (t *Tracker) lease(j *job, k *task, node string) {
 	if j.writesOutput(k) {
 		a.upload = k.spare
 		a.id = k.spare.attempt
-		m.Output = &api.Output{Bucket: j.bucket, Key: k.spare.key, UploadId: k.spare.id,
-			Format: j.spec.OutputFormat, Compress: j.spec.Compress}
+		m.Output = j.outputOf(k)
 	} else {
 		a.id = t.attemptID(j, k)
 	}
@@ -140,23 +168,21 @@ func apiKind(kind string) api.TaskKind {
 	return api.TaskKind_TASK_KIND_REDUCE
 }
 
-// keepers are the core nodes that may keep a task node's segment and have the disk for it, the order
-// turned by the task's index so that they share the load.
-func (t *Tracker) keepers(j *job, k *task) []*api.NodeAddress {
-	connected := map[string]bool{}
-	for _, n := range t.cfg.Workers.Nodes() {
-		connected[n.ID] = n.Connected
-	}
-	var list []*api.NodeAddress
-	for _, n := range t.nodes {
-		if n.cluster == j.rec.Cluster && n.role == state.RoleCore && n.takes(t.cfg.Now()) && n.volume.room() >= t.need(j, k) && connected[n.id] {
-			list = append(list, &api.NodeAddress{Node: n.id, Address: n.address})
+// mostKeepers is how many core nodes a task node gets to choose from for one segment.
+const mostKeepers = 16
+
+// keepers are core nodes that may keep a task node's segment and have the disk for it, from the one on whose turn it
+// is by the task's index, so that they share the load.
+func (t *Tracker) keepers(j *job, k *task) (list []*api.NodeAddress) {
+	cores := t.roomsOf(j.rec.Cluster).cores
+	need := t.need(j, k)
+	for i := range cores {
+		n := cores[(k.id.Index+i)%len(cores)]
+		if t.hasDisk(n, need) && t.cfg.Workers.Connected(n.id) {
+			if list = append(list, &api.NodeAddress{Node: n.id, Address: n.address}); len(list) == mostKeepers {
+				break
+			}
 		}
-	}
-	sort.Slice(list, func(a, b int) bool { return list[a].Node < list[b].Node })
-	if len(list) > 1 {
-		turn := k.id.Index % len(list)
-		list = append(slices.Clone(list[turn:]), list[:turn]...)
 	}
 	return list
 }
@@ -170,7 +196,9 @@ func (t *Tracker) onStarted(node string, m *api.AttemptStarted) {
 	if !a.started {
 		a.began = t.cfg.Now()
 	}
-	a.started, a.revoking, a.heard = true, false, true
+	a.heard = true
+	t.setStarted(a, true)
+	t.revoke(a, false)
 	if m.UnixMs > 0 {
 		a.from = time.UnixMilli(m.UnixMs)
 	}

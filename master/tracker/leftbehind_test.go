@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -116,5 +118,36 @@ func TestASweepGoesOnAfterARefusal(t *testing.T) {
 		left, err := w.mem.ListUploads(ctx, "data", "out/c")
 		require.NoError(t, err)
 		require.Empty(t, left)
+	})
+}
+
+// A worker that was away when its job ended comes back when the job has moved to the history: what it kept for it goes.
+func TestWhatAWorkerKeptForAPastJobGoes(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.join("i-a", state.RoleCore, 1), w.join("i-b", state.RoleCore, 1)
+		w.lead()
+		w.submit(4, 1, nil)
+		kept := func(k *worker) int {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			return len(k.held)
+		}
+		w.until("both keep segments", func() bool { return kept(a) > 0 && kept(b) > 0 })
+		a.cut()
+		w.leader.Down("i-a", "its lease is over")
+		w.await()
+		w.committed()
+		require.Positive(t, kept(a), "it has not heard of the end")
+
+		w.must(state.RetireJobs{Page: "page", Jobs: []string{testJob}})
+		a.reconnect()
+		for range 100 {
+			synctest.Wait()
+			if kept(a) == 0 {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Fatalf("it still keeps %d segments", kept(a))
 	})
 }

@@ -12,6 +12,8 @@ type Live struct {
 	Planning bool
 	Trouble  string    // what is being tried again; "" = nothing
 	Since    time.Time // when that trouble began
+	Turn     string    // why it is not planned yet: other jobs of its cluster come first; "" = that is not so
+	NoRoom   string    // why nothing of it runs: no node has the disk for it; "" = that is not so
 	Again    int       // maps whose output was lost and is not there again
 	Maps     LiveTasks
 	Reduces  LiveTasks
@@ -53,24 +55,43 @@ func (t *Tracker) Live(job string) (live Live, ok bool) {
 	return live, ok && answered
 }
 
-// Queued is how many tasks of a cluster wait for a slot.
-func (t *Tracker) Queued(cluster string) (n int) {
-	t.ask(func() {
-		for _, j := range t.jobs {
-			if j.rec.Cluster != cluster || !j.tasked || j.rec.Ending != "" {
-				continue
-			}
-			n += j.waiting[state.Map].count
-			if t.mapsStarted(j) {
-				n += j.waiting[state.Reduce].count
-			}
-			for _, a := range j.live {
-				if !a.started && !a.ending {
-					n++
-				}
+// Lives gives the leader's view of those of the jobs that it tracks.
+func (t *Tracker) Lives(jobs []string) map[string]Live {
+	lives := make(map[string]Live, len(jobs))
+	if !t.ask(func() {
+		now := t.cfg.Now()
+		for _, id := range jobs {
+			if j := t.jobs[id]; j != nil {
+				lives[id] = j.overlay(now)
 			}
 		}
-	})
+	}) {
+		return nil
+	}
+	return lives
+}
+
+// Queued is how many tasks of a cluster wait for a slot.
+func (t *Tracker) Queued(cluster string) (n int) {
+	t.ask(func() { n = t.queued(cluster) })
+	return n
+}
+
+func (t *Tracker) queued(cluster string) (n int) {
+	for _, j := range t.order {
+		if j.rec.Cluster != cluster || !j.tasked || j.rec.Ending != "" {
+			continue
+		}
+		n += j.waiting[state.Map].count
+		if t.mapsStarted(j) {
+			n += j.waiting[state.Reduce].count
+		}
+		for _, a := range j.live {
+			if !a.started && !a.ending {
+				n++
+			}
+		}
+	}
 	return n
 }
 
@@ -92,11 +113,9 @@ func (t *Tracker) RunningOn(id string) (n int) {
 func (t *Tracker) Changed(job string) <-chan struct{} { return t.changes.watch(job) }
 
 func (j *job) overlay(now time.Time) Live {
-	l := Live{Planning: !j.rec.Planned(), Trouble: j.trouble, Since: j.troubleSince}
+	l := Live{Planning: !j.rec.Planned() && j.turn == "", Turn: j.turn, Trouble: j.trouble, Since: j.troubleSince}
 	l.StoreRetries, l.StoreTrouble = j.allRetries()
-	if l.Trouble == "" && j.noRoom != "" {
-		l.Trouble, l.Since = j.noRoom, j.stuck
-	}
+	l.NoRoom = j.noRoom
 	for kind, sum := range map[string]*LiveTasks{state.Map: &l.Maps, state.Reduce: &l.Reduces} {
 		for _, k := range j.tasks(kind) {
 			if k.done {
@@ -163,8 +182,14 @@ func (j *job) progress() (mapped, reduced int64) {
 	return mapped, reduced
 }
 
+// observeEvery is how often a job's pace is looked at at most: each look goes through all that runs of it.
+const observeEvery = 500 * time.Millisecond
+
 // observe takes a sample for the job's pace.
-func (j *job) observe(now time.Time) { j.pace.Add(now, j.passed(), j.work()) }
+func (j *job) observe(now time.Time) {
+	j.observed = now
+	j.pace.Add(now, j.passed(), j.work())
+}
 
 // changes wakes those who watch a job.
 type changes struct {

@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,7 +12,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"millrace/master/session"
 	"millrace/master/state"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
@@ -289,17 +289,18 @@ func (l *modelLeader) For(*state.Job) (objectstore.Store, *api.ObjectStore, erro
 	return &modelStore{Memory: l.m.mem, m: l.m, who: l.name}, &api.ObjectStore{Endpoint: "memory"}, nil
 }
 
+func (l *modelLeader) Publisher(*state.Job) (Publisher, error) {
+	return nil, errors.New("there is no block store")
+}
+
 func (l *modelLeader) System() (objectstore.Store, string, string, error) {
 	return &modelStore{Memory: l.m.mem, m: l.m, who: l.name}, "system", "", nil
 }
 
-func (l *modelLeader) Nodes() (list []session.Node) {
+func (l *modelLeader) Connected(node string) bool {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
-	for _, n := range l.m.nodes {
-		list = append(list, session.Node{ID: n.id, Connected: !n.away && l.m.office() == l})
-	}
-	return list
+	return slices.ContainsFunc(l.m.nodes, func(n *modelNode) bool { return n.id == node && !n.away && l.m.office() == l })
 }
 
 func (l *modelLeader) Send(node string, msg *api.MasterMessage) bool {

@@ -25,16 +25,16 @@ type mutant struct {
 
 func mutants() []mutant {
 	return []mutant{
-		{"no HEAD after NoSuchUpload", "commit.go", []string{
+		{"no HEAD after NoSuchUpload", "objects.go", []string{
 			"case errors.Is(err, objectstore.ErrNoSuchUpload):\n\t\treturn t.finished(ctx, j, p)", "case errors.Is(err, objectstore.ErrNoSuchUpload):\n\t\treturn SuccessPart{}, errRedo",
 		}},
-		{"no HEAD after a completion", "commit.go", []string{
+		{"no HEAD after a completion", "objects.go", []string{
 			"part, err := t.finished(ctx, j, p)", "part, err := SuccessPart{Key: p.key, Size: p.win.Bytes, ETag: p.win.UploadID, Records: p.win.Records}, error(nil)",
 		}},
 		{"any object counts as the job's", "success.go", []string{
 			"if head.Metadata[k] != v {", "if k == v {",
 		}},
-		{"what the store has of an upload is not compared, before and after", "commit.go", []string{
+		{"what the store has of an upload is not compared, before and after", "objects.go", []string{
 			"if err := matches(p, parts); err != nil {", "if err := matches(p, parts); err != nil && false {",
 			"if !ours || head.Size != p.win.Bytes {", "if !ours {",
 		}},
@@ -47,10 +47,10 @@ func mutants() []mutant {
 		{"uploads that the log refused are forgotten", "uploads.go", []string{
 			"j.unlogged = append(j.unlogged, u)", "_ = u",
 		}},
-		{"a commit does not sweep", "commit.go", []string{
+		{"a commit does not sweep", "objects.go", []string{
 			"if w.uncertain {", "if false {",
 		}},
-		{"a clean-up does not sweep", "cleanup.go", []string{
+		{"a clean-up does not sweep", "objects.go", []string{
 			"if w.uncertain {", "if false {",
 		}},
 		{"a new leader trusts the log to have all uploads", "job.go", []string{
@@ -62,7 +62,7 @@ func mutants() []mutant {
 		{"an abort is not verified", "uploads.go", []string{
 			"case errors.Is(err, objectstore.ErrDenied):\n\t\t\treturn nil\n\t\tcase err != nil:", "case err == nil || errors.Is(err, objectstore.ErrDenied):\n\t\t\treturn nil\n\t\tcase err != nil:",
 		}},
-		{"the old _SUCCESS stays until the end", "commit.go", []string{
+		{"the old _SUCCESS stays until the end", "objects.go", []string{
 			"if w.overwrite || w.resumed {", "if w.resumed {",
 		}},
 		{"a _SUCCESS of this job is not looked for", "success.go", []string{
@@ -77,20 +77,20 @@ func mutants() []mutant {
 		{"the old _SUCCESS is deleted whatever it is by then", "success.go", []string{
 			"return j.store.DeleteIf(ctx, j.bucket, key, head.ETag)", "return j.store.Delete(ctx, j.bucket, key)",
 		}},
-		{"parts are deleted whatever they are by then", "cleanup.go", []string{
+		{"parts are deleted whatever they are by then", "objects.go", []string{
 			"return j.store.DeleteIf(ctx, j.bucket, key, head.ETag)", "_ = head\n\t\treturn j.store.Delete(ctx, j.bucket, key)",
 		}},
-		{"parts are deleted whosever they are", "cleanup.go", []string{
+		{"parts are deleted whosever they are", "objects.go", []string{
 			"if err != nil || !ours {", "if _ = ours; err != nil || head.ETag == \"\" {",
 		}},
-		{"a forced end leaves its parts", "cleanup.go", []string{
+		{"a forced end leaves its parts", "objects.go", []string{
 			"if w.committing {", "if false {",
 		}},
 		{"an upload serves a second attempt", "lease.go", []string{
 			"k.spare = nil // spent", "_ = k.spare // spent",
 		}},
 		{"an adopted attempt takes any upload", "nodes.go", []string{
-			"if u.Attempt == attempt {", "if u.Job == j.id {",
+			"return j.earlier[attempt]", "for _, u := range j.earlier {\n\t\treturn u\n\t}\n\treturn nil",
 		}},
 		{"a commit begins while uploads are made", "commit.go", []string{
 			"if j.busy != \"\" || j.creating > 0 {\n\t\treturn\n\t}\n\tj.busy = \"begin", "if j.busy != \"\" {\n\t\treturn\n\t}\n\tj.busy = \"begin",
@@ -111,13 +111,13 @@ func mutants() []mutant {
 		{"a committing job can be cancelled", "../state/jobs.go", []string{
 			"if j.Ended() || j.Ending != \"\" || j.Phase == PhaseCommitting {", "if j.Ended() || j.Ending != \"\" {",
 		}},
-		{"a part that is lost fails the job", "commit.go", []string{
+		{"a part that is lost fails the job", "objects.go", []string{
 			"if errors.Is(err, errRedo) {", "if false {",
 		}},
-		{"a part that is lost is passed over", "commit.go", []string{
+		{"a part that is lost is passed over", "objects.go", []string{
 			"if len(redo) > 0 {", "if false {",
 		}},
-		{"a part is made again while its first upload is there", "commit.go", []string{
+		{"a part is made again while its first upload is there", "objects.go", []string{
 			"if err := t.abort(ctx, j, upload{id: p.win.UploadID, key: p.key}); err != nil {", "if err := error(nil); err != nil {",
 		}},
 		{"the second completion of a task replaces the first", "../state/tasks.go", []string{

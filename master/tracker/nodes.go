@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,19 +18,29 @@ type node struct {
 	address, incarnation string
 	slots                int
 	offline              bool // a message could not be sent: nothing new until it says hello again
-	attempts             map[string]*attempt
-	telling              bool // its hello is heard, but not yet all that it had kept for it
+	attempts             attempts
+	room, rank           [roomKinds]int // of each kind, and where it is in the ranking
+	telling              bool           // its hello is heard, but not yet all that it had kept for it
+	bootstrap            string         // how far its bootstrap actions are, by the log
 
 	volume  *volume // its disk
 	problem string  // why it takes no tasks, as it says itself
 	asideBy string  // why it is set aside for a while, until then
 	aside   time.Time
 	pause   time.Duration // how long it was set aside last; 0: something has succeeded there since
+
+	drainBy time.Time // it gets nothing new, and what still runs there then is killed; zero: it does not drain
+	grace   *timer    // until then
+
+	apart      time.Duration // how long it was left alone last as it was cut off from its peers
+	apartUntil time.Time
+
+	rows map[string]*row // by job
 }
 
 // takes says whether a node may get leases now, as far as its slots and its disk allow.
 func (n *node) takes(now time.Time) bool {
-	return !n.offline && n.problem == "" && !now.Before(n.aside)
+	return !n.offline && n.problem == "" && n.drainBy.IsZero() && !now.Before(n.aside)
 }
 
 // send sends to a worker; one that cannot be reached gets nothing new until its next hello.
@@ -49,31 +60,40 @@ func (t *Tracker) returned(cluster string) bool {
 	if t.leaseUp {
 		return true
 	}
+	if id, looked := t.awaited[cluster]; looked && (id == "" || !t.seen[id]) {
+		return id == ""
+	}
 	for _, n := range t.cfg.View().Nodes(cluster) {
 		worker := n.Role == state.RoleCore || n.Role == state.RoleTask
 		if worker && n.State != state.NodeTerminated && !t.seen[n.ID] {
+			t.awaited[cluster] = n.ID
 			return false
 		}
 	}
+	t.awaited[cluster] = ""
 	return true
 }
 
 // nodeUp compares what a worker says it has with what it should have.
 func (t *Tracker) nodeUp(id string, hello *api.WorkerHello) {
+	t.takeUp(id)
 	rec, ok := t.cfg.View().Node(id)
-	if !ok {
+	if !ok || !works(rec) {
 		return
 	}
 	n := t.nodes[id]
 	if n == nil {
-		n = &node{id: id, attempts: map[string]*attempt{}}
+		n = &node{id: id, rows: map[string]*row{}}
 		t.nodes[id] = n
+	} else {
+		t.leave(n)
 	}
 	t.moved[id] = t.cfg.Now()
 	restarted := n.incarnation != "" && n.incarnation != hello.Incarnation
 	n.cluster, n.role, n.address, n.incarnation = rec.Cluster, rec.Role, hello.Address, hello.Incarnation
-	n.slots, n.offline, n.problem = int(hello.Slots), false, hello.Problem
+	n.slots, n.offline, n.problem, n.bootstrap = int(hello.Slots), false, hello.Problem, rec.Bootstrap
 	t.mount(n, hello)
+	t.enter(n)
 	if !t.seen[id] {
 		n.telling = true
 		t.after(t.cfg.ReportGrace, func() { t.toldAll(t.nodes[id]) })
@@ -92,7 +112,8 @@ func (t *Tracker) nodeUp(id string, hello *api.WorkerHello) {
 		t.resume(n, r)
 	}
 	t.holds(n, hello.Segments)
-	for _, j := range t.jobs {
+	t.setDrain(n, rec.DrainBy)
+	for _, j := range t.order {
 		if j.told[id] {
 			delete(j.told, id)
 			t.tellPlaces(j, id)
@@ -137,10 +158,11 @@ func (t *Tracker) resume(n *node, r *api.RunningAttempt) {
 	a := t.attempts[r.Attempt]
 	switch {
 	case a != nil && a.node == n.id && a.killing == "":
-		a.started, a.heard = r.Started, true
-		a.revoking = false
+		a.heard = true
+		t.setStarted(a, r.Started)
+		t.revoke(a, false)
 	case a != nil && a.node == n.id:
-		a.started = r.Started
+		t.setStarted(a, r.Started)
 		t.sendKill(a.node, a.id, a.killing)
 	case a != nil:
 		t.sendKill(n.id, r.Attempt, "another node has this attempt")
@@ -151,7 +173,7 @@ func (t *Tracker) resume(n *node, r *api.RunningAttempt) {
 			t.forgetOn(n.id, r.Job)
 			return
 		}
-		a.started = r.Started
+		t.setStarted(a, r.Started)
 		if r.StartedUnixMs > 0 {
 			a.from = time.UnixMilli(r.StartedUnixMs)
 		}
@@ -178,7 +200,7 @@ func (t *Tracker) adopt(node, job, id string, kind api.TaskKind, index int) *att
 		return nil
 	}
 	k := j.task(state.TaskID{Kind: stateKind(kind), Index: index})
-	if k == nil {
+	if k == nil || t.wasEnded(job, k.id, id) {
 		return nil
 	}
 	a := &attempt{id: id, job: j, task: k, node: node, from: t.cfg.Now()}
@@ -197,14 +219,22 @@ func (t *Tracker) adopt(node, job, id string, kind api.TaskKind, index int) *att
 	return a
 }
 
-// uploadOf finds the logged upload that was made for an attempt.
+// wasEnded says whether an attempt has ended in the log: one that was given up as lost is lost, also for the next leader, when
+// its node comes back with it.
+func (t *Tracker) wasEnded(job string, id state.TaskID, attempt string) bool {
+	logged, ok := t.cfg.View().Task(job, id)
+	return ok && slices.ContainsFunc(logged.Ended, func(e state.EndedAttempt) bool { return e.Attempt == attempt })
+}
+
+// uploadOf finds the logged upload that an earlier leader has made for an attempt.
 func (t *Tracker) uploadOf(j *job, attempt string) *upload {
-	for _, u := range t.cfg.View().Uploads(j.id) {
-		if u.Attempt == attempt {
-			return &upload{id: u.ID, key: u.Key, attempt: attempt}
+	if j.earlier == nil {
+		j.earlier = map[string]*upload{}
+		for _, u := range t.cfg.View().Uploads(j.id) {
+			j.earlier[u.Attempt] = &upload{id: u.ID, key: u.Key, attempt: u.Attempt}
 		}
 	}
-	return nil
+	return j.earlier[attempt]
 }
 
 // madeIn is the term of the leader that named an attempt; 0 if that cannot be read.
@@ -240,19 +270,29 @@ func (t *Tracker) forgetOn(node, job string) {
 
 // nodeDown loses what the node ran, and what only it had.
 func (t *Tracker) nodeDown(id, reason string) {
-	n := t.nodes[id]
-	if n == nil {
-		return
+	t.takeUp(id) // perhaps it is down because it was let go
+	if n := t.nodes[id]; n != nil {
+		t.drop(n, func(a *attempt) { t.lose(a, "its node is gone: "+reason) })
 	}
+}
+
+// drop forgets a node, once the end of each of its attempts is on the way.
+func (t *Tracker) drop(n *node, end func(*attempt)) {
 	for _, a := range n.attempts {
 		if !a.ending {
-			t.lose(a, "its node is gone: "+reason)
+			end(a)
 		}
 	}
-	delete(t.nodes, id)
-	t.moved[id] = t.cfg.Now()
-	for _, j := range t.jobs {
-		delete(j.told, id)
+	for _, a := range n.attempts {
+		t.revoke(a, false)
+	}
+	t.stop(n.grace)
+	t.leave(n)
+	delete(t.nodes, n.id)
+	t.peers.gone(n.id)
+	t.moved[n.id] = t.cfg.Now()
+	for _, j := range t.order {
+		delete(j.told, n.id)
 	}
 	t.touchAll(n.cluster)
 }

@@ -31,20 +31,24 @@ func (t *Tracker) plan(j *job) {
 		}
 		defer turn.give()
 		c, plan, err := t.makePlan(ctx, j, inputs, slots, turn)
+		var places [][]string
+		if err == nil {
+			places = t.locate(ctx, j, plan.Splits)
+		}
 		return func() {
 			switch {
 			case errors.Is(err, context.Canceled):
 			case err != nil:
 				t.failJob(j, err.Error(), nil, false)
 			default:
-				t.logPlan(j, c, plan)
+				t.logPlan(j, c, plan, places)
 			}
 		}
 	})
 }
 
 // logPlan makes the job RUNNING.
-func (t *Tracker) logPlan(j *job, c state.PlanJob, plan *input.Plan) {
+func (t *Tracker) logPlan(j *job, c state.PlanJob, plan *input.Plan, places [][]string) {
 	if j.rec.Ending != "" {
 		return
 	}
@@ -59,7 +63,7 @@ func (t *Tracker) logPlan(j *job, c state.PlanJob, plan *input.Plan) {
 		}
 		j.rec, _ = t.cfg.View().Job(j.id)
 		t.setTasks(j)
-		t.setPlan(j, plan)
+		t.setPlan(j, plan, places)
 		j.log.Info("job planned", zap.Int("maps", c.Maps), zap.Int("reduces", c.Reduces), zap.Int64("bytes", c.BytesTotal))
 	})
 }
@@ -115,8 +119,8 @@ func (t *Tracker) makePlan(ctx context.Context, j *job, inputs []string, slots i
 	// A listing of millions of names goes on where it broke, and has all the time it needs
 	// as long as something comes: the time-out of one request is not for it.
 	store := objectstore.Retrying(j.store, objectstore.Retry{Budget: t.cfg.Retries, Tally: &j.retried})
-	err := retry(ctx, t.noting(j), final, turn.try(func(context.Context) (err error) {
-		objects, err = input.List(ctx, store, inputs)
+	err := retry(ctx, t.noting(ctx, j), final, turn.try(func(context.Context) (err error) {
+		objects, err = input.ListFor(ctx, store, inputs, j.spec.InputFormat)
 		return err
 	}))
 	if err != nil {
@@ -132,7 +136,7 @@ func (t *Tracker) makePlan(ctx context.Context, j *job, inputs []string, slots i
 		return state.PlanJob{}, nil, fmt.Errorf("plan: %w", err)
 	}
 	key := "plans/" + j.id + "-" + digest + ".plan"
-	err = retry(ctx, t.noting(j), hopeless, turn.try(func(ctx context.Context) error {
+	err = retry(ctx, t.noting(ctx, j), hopeless, turn.try(func(ctx context.Context) error {
 		store, bucket, prefix, err := t.cfg.Stores.System()
 		if err != nil {
 			return err
@@ -183,17 +187,21 @@ func (t *Tracker) load(j *job) {
 		final := func(err error) bool {
 			return hopeless(err) || errors.Is(err, objectstore.ErrNotExist) || errors.Is(err, input.ErrPlan)
 		}
-		err := retry(ctx, t.noting(j), final, func(ctx context.Context) (err error) {
+		err := retry(ctx, t.noting(ctx, j), final, func(ctx context.Context) (err error) {
 			plan, err = t.readPlan(ctx, rec)
 			return err
 		})
+		var places [][]string
+		if err == nil {
+			places = t.locate(ctx, j, plan.Splits)
+		}
 		return func() {
 			switch {
 			case errors.Is(err, context.Canceled):
 			case err != nil:
 				t.failJob(j, fmt.Sprintf("its plan is lost: %v", err), nil, true)
 			default:
-				t.setPlan(j, plan)
+				t.setPlan(j, plan, places)
 			}
 		}
 	})
@@ -223,8 +231,8 @@ func (t *Tracker) readPlan(ctx context.Context, rec *state.Job) (*input.Plan, er
 	return plan, nil
 }
 
-// setPlan makes the splits known; what has waited for them goes on.
-func (t *Tracker) setPlan(j *job, plan *input.Plan) {
+// setPlan makes the splits known, and where they lie; what has waited for them goes on.
+func (t *Tracker) setPlan(j *job, plan *input.Plan, places [][]string) {
 	j.planned, j.splits = true, plan.Splits
 	for i, k := range j.maps {
 		for _, p := range plan.Splits[i].Pieces {
@@ -235,6 +243,10 @@ func (t *Tracker) setPlan(j *job, plan *input.Plan) {
 		if k.done {
 			j.learn(k, k.win)
 		}
+	}
+	t.setPlaces(j, places)
+	for _, a := range j.live {
+		t.reserveAnew(a)
 	}
 	held := j.held
 	j.held = nil

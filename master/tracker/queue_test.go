@@ -92,7 +92,7 @@ func TestTheCoreNodeGoesAway(t *testing.T) {
 		b.at(50 * time.Millisecond)
 		b.play = func(l *api.Lease) *api.Failure {
 			if len(l.PushTo) > 0 && !a.up() {
-				return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_NODE, Message: "no core node takes the segment"}
+				return &api.Failure{Kind: api.FailureKind_FAILURE_KIND_RESOURCE, Message: "no core node takes the segment"}
 			}
 			return nil
 		}
@@ -199,33 +199,38 @@ func TestFlightsKeepEachJobsOrder(t *testing.T) {
 	})
 }
 
-// The queue against a dumb twin.
+// The queue against a dumb twin: tasks wait, become ready, are leased.
 func TestQueue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var q queue
 		tasks := makeTasks(state.Map, 12)
-		waits := map[int]bool{}
-		for _, step := range rapid.SliceOfN(rapid.IntRange(-12, 11), 0, 400).Draw(t, "steps") {
-			if step >= 0 {
-				q.push(tasks[step])
-				waits[step] = true
-			} else {
-				q.drop(tasks[-step-1])
-				delete(waits, -step-1)
+		waits, ready := map[int]bool{}, map[int]bool{}
+		for _, step := range rapid.SliceOfN(rapid.IntRange(0, 3*len(tasks)-1), 0, 400).Draw(t, "steps") {
+			switch i := step % len(tasks); step / len(tasks) {
+			case 0:
+				q.push(tasks[i], ready[i])
+				waits[i] = true
+			case 1:
+				q.drop(tasks[i])
+				delete(waits, i)
+				ready[i] = false
+			case 2:
+				q.ready(tasks[i])
+				ready[i] = true
 			}
-			even := func(k *task) bool { return k.id.Index%2 == 0 }
+			fits := func(k *task) bool { return k.id.Index%2 == 0 && ready[k.id.Index] }
 			want := 0
 			for i := range waits {
-				if i%2 == 0 {
+				if fits(tasks[i]) {
 					want++
 				}
 			}
-			got := q.first(100, even)
-			if len(got) != want || q.count != len(waits) {
+			got := q.first(100, fits)
+			if len(got) != want || q.count != len(waits) || len(q.first(1, fits)) != min(1, want) {
 				t.Fatalf("got %d of %d, count %d of %d", len(got), want, q.count, len(waits))
 			}
 			for _, k := range got {
-				if !waits[k.id.Index] || !even(k) {
+				if !waits[k.id.Index] || !fits(k) {
 					t.Fatalf("%s does not wait", k)
 				}
 			}

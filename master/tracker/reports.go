@@ -34,7 +34,7 @@ func (t *Tracker) onReport(node string, r *api.AttemptReport) {
 		return
 	}
 	a.reporter = node
-	a.started = true
+	t.setStarted(a, true)
 	if r.StartedUnixMs > 0 {
 		a.from = time.UnixMilli(r.StartedUnixMs)
 	}
@@ -104,9 +104,11 @@ func (t *Tracker) succeed(a *attempt, r *api.AttemptReport) {
 		}
 		if n := t.nodes[a.node]; n != nil {
 			n.pause = 0
+			clear(n.rows)
 		}
+		k.wonAt = t.cfg.Now()
 		j.clocked(k, win)
-		t.outrun(j, k)
+		t.outrun(k)
 		if k.id.Kind == state.Reduce {
 			t.afterReduce(j)
 			return
@@ -130,10 +132,8 @@ func (t *Tracker) refusedWin(j *job, a *attempt, reason string) {
 	j.log.Info("completion refused", zap.String("attempt", a.id), zap.String("reason", reason))
 	k := a.task
 	if j.rec.Ending == "" && reason != state.RefusedJobEnded { // it had its slot and its time: people ask what became of it
-		t.proposeEnd(state.EndTask{Job: j.id, Task: k.id, CountsAs: state.CountsKilled, Ended: &state.EndedAttempt{
-			Attempt: a.id, Node: a.node, StartedAt: a.from, EndedAt: t.cfg.Now(),
-			Failure: state.Failure{Task: k.String(), Attempt: a.id, Node: a.node, Message: reason},
-		}}, func(state.EndTaskResult) { t.reread(j, k); t.touch(j) })
+		t.proposeEnd(state.EndTask{Job: j.id, Task: k.id, CountsAs: state.CountsKilled, Ended: t.unreported(a, reason), Speculative: a.second},
+			func(state.EndTaskResult) { t.reread(j, k); t.touch(j) })
 	}
 	if k.done || j.rec.Ending != "" {
 		return
@@ -152,7 +152,7 @@ func completion(a *attempt, r *api.AttemptReport) *state.Completion {
 	}
 	win := &state.Completion{
 		Attempt: a.id, Node: a.node, Digest: res.Digest,
-		Counters: counters(res.Counters),
+		Counters: counters(append(a.locality(), res.Counters...)),
 		Records:  res.OutputRecords, Bytes: res.OutputBytes, Parts: int(res.OutputParts),
 		InputBytes: k.bytes, StartedAt: a.from, EndedAt: time.UnixMilli(r.EndedUnixMs),
 	}
@@ -221,7 +221,10 @@ func (t *Tracker) restartReduces(j *job) {
 func (t *Tracker) fail(a *attempt, r *api.AttemptReport, f *api.Failure) {
 	j, k := a.job, a.task
 	kind := f.Kind
-	if j.rec.Ending != "" || a.killing != "" {
+	switch {
+	case j.rec.Ending == "" && a.fault != nil:
+		f, kind = a.fault, a.fault.Kind
+	case j.rec.Ending != "" || a.killing != "":
 		kind = api.FailureKind_FAILURE_KIND_KILLED
 	}
 	e := &state.EndedAttempt{
@@ -235,28 +238,33 @@ func (t *Tracker) fail(a *attempt, r *api.AttemptReport, f *api.Failure) {
 	case api.FailureKind_FAILURE_KIND_KILLED:
 		t.ended(a, e, state.CountsKilled, nil)
 	case api.FailureKind_FAILURE_KIND_SEGMENT:
-		k.shun = append(k.shun, a.node)
+		k.shunNode(a.node)
 		t.beChoosy(j, k)
-		t.loseSegment(j, int(f.SegmentMap), f.SegmentAttempt)
+		if fault := t.unreadable(j, int(f.SegmentMap), f.SegmentAttempt, a.node, f.Message); fault != "" {
+			e.Failure.Message = fault
+			t.ended(a, e, state.CountsFailed, func() { t.blame(j, e, k.id.Kind); t.afterFailure(j, k, e) })
+			break
+		}
 		t.ended(a, e, state.CountsKilled, nil)
-	case api.FailureKind_FAILURE_KIND_RESOURCE:
-		t.setAside(a, f)
-		t.ended(a, e, state.CountsKilled, func() { t.afterShortage(j, k, e) })
-	case api.FailureKind_FAILURE_KIND_STORE:
-		t.ended(a, e, state.CountsKilled, func() { t.afterLostUpload(j, k, e) })
-	case api.FailureKind_FAILURE_KIND_NODE:
-		if t.keeperMoved(a) {
-			k.shun = append(k.shun, a.node)
+	case api.FailureKind_FAILURE_KIND_RESOURCE, api.FailureKind_FAILURE_KIND_NODE:
+		switch {
+		case !f.Disk && t.keeperMoved(a):
+			k.shunNode(a.node)
 			t.beChoosy(j, k)
 			t.ended(a, e, state.CountsLost, nil)
-			return
+		case kind == api.FailureKind_FAILURE_KIND_RESOURCE:
+			t.setAside(a, f)
+			t.ended(a, e, state.CountsKilled, func() { t.afterShortage(j, k, e) })
+		default:
+			t.ended(a, e, state.CountsFailed, func() { t.blame(j, e, k.id.Kind); t.afterFailure(j, k, e) })
 		}
+	case api.FailureKind_FAILURE_KIND_STORE:
+		t.ended(a, e, state.CountsKilled, func() { t.afterLostUpload(j, k, e) })
+	case api.FailureKind_FAILURE_KIND_INPUT:
+		k.unreadable++
 		t.ended(a, e, state.CountsFailed, func() { t.afterFailure(j, k, e) })
 	default:
-		if kind == api.FailureKind_FAILURE_KIND_INPUT {
-			k.unreadable++
-		}
-		t.ended(a, e, state.CountsFailed, func() { t.afterFailure(j, k, e) })
+		t.ended(a, e, state.CountsFailed, func() { t.blame(j, e, k.id.Kind); t.afterFailure(j, k, e) })
 	}
 }
 
@@ -308,10 +316,15 @@ func (t *Tracker) killed(a *attempt, r *api.AttemptReport, why string) {
 
 // lose logs an attempt that is gone without a report.
 func (t *Tracker) lose(a *attempt, why string) {
-	t.ended(a, &state.EndedAttempt{
+	t.ended(a, t.unreported(a, why), state.CountsLost, nil)
+}
+
+// unreported is the end of an attempt, as the leader alone can tell it.
+func (t *Tracker) unreported(a *attempt, why string) *state.EndedAttempt {
+	return &state.EndedAttempt{
 		Attempt: a.id, Node: a.node, StartedAt: a.from, EndedAt: t.cfg.Now(),
 		Failure: state.Failure{Task: a.task.String(), Attempt: a.id, Node: a.node, Message: why},
-	}, state.CountsLost, nil)
+	}
 }
 
 // ended proposes the end of an attempt that did not win.
@@ -374,6 +387,7 @@ func (t *Tracker) onProgress(node string, h *api.WorkerHeartbeat) {
 	}
 	for _, p := range h.Progress {
 		if a := t.attempts[p.Attempt]; a != nil && a.node == node {
+			a.store.heard(t.cfg.Now(), a, p)
 			if p.BytesDone != a.bytes || p.RecordsDone != a.records {
 				a.moved = t.cfg.Now()
 			}
@@ -381,7 +395,9 @@ func (t *Tracker) onProgress(node string, h *api.WorkerHeartbeat) {
 			if p.StoreRetries > a.retried {
 				a.retried, a.job.storeTrouble = p.StoreRetries, p.StoreTrouble
 			}
-			a.job.observe(t.cfg.Now())
+			if now := t.cfg.Now(); now.Sub(a.job.observed) >= observeEvery {
+				a.job.observe(now)
+			}
 			t.changes.tell(a.job.id)
 		}
 	}

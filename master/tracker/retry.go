@@ -53,17 +53,17 @@ func once(ctx context.Context, f func(ctx context.Context) error) error {
 }
 
 // noting returns a note function for retry that shows the trouble of a job, counts what
-// is repeated, and takes it out of the master's budget.
-func (t *Tracker) noting(j *job) func(error) {
+// is repeated, and takes it out of the master's budget, for which it may have to wait until ctx ends.
+func (t *Tracker) noting(ctx context.Context, j *job) func(error) {
 	return func(err error) {
-		if err != nil {
-			j.retried.Add(err)
-			_ = t.cfg.Retries.Wait(t.ctx) // its end is seen by the request itself
-		}
 		t.post(func() {
 			j.note(t.cfg.Now(), err)
 			t.changes.tell(j.id)
 		})
+		if err != nil {
+			j.retried.Add(err)
+			_ = t.cfg.Retries.Wait(ctx) // its end is seen by the request itself
+		}
 	}
 }
 

@@ -1,16 +1,15 @@
 package tracker
 
 import (
-	"strings"
-
 	"go.uber.org/zap"
 
 	"millrace/master/state"
 	"millrace/pkg/api"
 )
 
-// maxLost is how many lost maps go into one log entry.
-const maxLost = 2000
+// maxLost is how many lost maps go into one log entry: one that changes more than some 8000 nodes of the state's
+// trees costs a walk through all that is in them, to find who watches.
+const maxLost = 500
 
 // holds compares the segments a node says it holds with those it should hold,
 // and has it drop what nobody will ask for.
@@ -33,11 +32,11 @@ func (t *Tracker) holds(n *node, segments []*api.HeldSegment) {
 			t.sendAck(n.id, s.Attempt, false)
 		}
 	}
-	for _, j := range t.jobs {
+	for _, j := range t.order {
 		if j.rec.Cluster != n.cluster || !j.tasked {
 			continue
 		}
-		for _, k := range j.maps {
+		for _, k := range j.kept[n.id] {
 			if k.done && k.win.SegmentNode == n.id {
 				k.gone = !held[k.win.Attempt]
 				j.checkSegments = j.checkSegments || k.gone
@@ -102,35 +101,38 @@ func (t *Tracker) onProblem(node string, p *api.SegmentProblem) {
 	}
 	j.log.Warn("segment cannot be fetched", zap.Int32("map", p.Map), zap.String("attempt", p.MapAttempt),
 		zap.String("node", p.SegmentNode), zap.String("reduce", p.ReduceAttempt), zap.String("reason", p.Reason))
-	if strings.HasPrefix(p.Reason, "unreachable") && t.away(p.SegmentNode) {
+	if !unreached(p) {
+		fault := t.unreadable(j, int(p.Map), p.MapAttempt, node, p.Reason)
+		if a := t.reducing(j, node, p.ReduceAttempt); a != nil && fault != "" {
+			t.failReading(a, fault)
+		}
+		return
+	}
+	if t.away(p.SegmentNode) {
 		// Its lease decides: it comes back, and its places are told again, or it is
 		// down, and all its segments are lost.
 		return
 	}
-	t.loseSegment(j, int(p.Map), p.MapAttempt)
+	t.cutOff(j, node, p)
 }
 
 // away says whether a node is in its lease without a connection.
 func (t *Tracker) away(id string) bool {
-	for _, n := range t.cfg.Workers.Nodes() {
-		if n.ID == id {
-			return !n.Connected
-		}
-	}
-	return false
+	return t.nodes[id] != nil && !t.cfg.Workers.Connected(id)
 }
 
 // loseSegment makes one map run again, if that attempt is the one that counts.
-func (t *Tracker) loseSegment(j *job, index int, attempt string) {
+func (t *Tracker) loseSegment(j *job, index int, attempt string) (lost bool) {
 	k := j.task(state.TaskID{Kind: state.Map, Index: index})
 	if k == nil || !k.done || k.losing || !j.needsSegments() || k.win.Attempt != attempt {
 		if k != nil && k.done && !k.losing {
 			j.news[index] = true // whoever asks has not heard of the new place
 			t.touch(j)
 		}
-		return
+		return false
 	}
 	t.loseMaps(j, []*task{k})
+	return true
 }
 
 // place says where a map's segment lies now; false: it will be made (again).
@@ -163,13 +165,16 @@ func (t *Tracker) tellPlaces(j *job, node string) {
 	if j.told[node] || t.nodes[node] == nil {
 		return
 	}
-	j.told[node] = t.send(node, t.places(j, func(yield func(int) bool) {
-		for i := range j.maps {
-			if !yield(i) {
-				return
+	if j.telling == nil || len(j.news) > 0 {
+		j.telling = t.places(j, func(yield func(int) bool) {
+			for i := range j.maps {
+				if !yield(i) {
+					return
+				}
 			}
-		}
-	}))
+		})
+	}
+	j.told[node] = t.send(node, j.telling)
 }
 
 // tellNews sends the places that changed to the nodes that know the others.
@@ -178,7 +183,7 @@ func (t *Tracker) tellNews(j *job) {
 		return
 	}
 	news := j.news
-	j.news = map[int]bool{}
+	j.news, j.telling = map[int]bool{}, nil
 	if len(j.told) == 0 {
 		return
 	}
@@ -200,9 +205,11 @@ func (t *Tracker) untell(a *attempt) {
 	if a.task.id.Kind != state.Reduce || !j.told[a.node] {
 		return
 	}
-	for _, other := range j.live {
-		if other.node == a.node && other.task.id.Kind == state.Reduce {
-			return
+	if n := t.nodes[a.node]; n != nil {
+		for _, other := range n.attempts {
+			if other.job == j && other.task.id.Kind == state.Reduce {
+				return
+			}
 		}
 	}
 	delete(j.told, a.node)

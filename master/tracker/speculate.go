@@ -6,7 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"millrace/master/scheduler"
+	"millrace/jobs"
 	"millrace/master/state"
 )
 
@@ -29,6 +29,9 @@ const (
 var speculative = map[string]string{state.Map: "mapreduce.map.speculative", state.Reduce: "mapreduce.reduce.speculative"}
 
 func (j *job) speculates(kind string) bool {
+	if jobs.Copies(j.spec) {
+		return false // two attempts would move the same bytes twice
+	}
 	return j.spec.GetProgram().GetProperties()[speculative[kind]] != "false"
 }
 
@@ -82,9 +85,9 @@ func (t *Tracker) speculate() {
 		return
 	}
 	t.speculated = now
-	room := len(t.freeNodes()) > 0
-	for _, j := range t.jobs {
+	for _, j := range t.order {
 		j.wanting = false
+		room := t.idle(j.rec.Cluster, 1) > 0
 		if !t.leasing(j) || j.rec.Phase == state.PhaseCommitting {
 			continue
 		}
@@ -109,10 +112,6 @@ func (t *Tracker) stragglers(j *job, kind string, now time.Time) (list []*attemp
 	speeds := slices.Sorted(slices.Values(j.speeds[kind]))
 	median := speeds[len(speeds)/2]
 	left := map[*attempt]time.Duration{}
-	tries := map[*task]int{}
-	for _, a := range j.live {
-		tries[a.task]++
-	}
 	running := 0
 	for _, a := range j.live {
 		if a.task.id.Kind != kind {
@@ -121,7 +120,7 @@ func (t *Tracker) stragglers(j *job, kind string, now time.Time) (list []*attemp
 		if a.second {
 			running++
 		}
-		if !a.started || a.killing != "" || a.ending || a.task.done || a.task.current != a || tries[a.task] > 1 {
+		if !a.started || a.killing != "" || a.ending || a.task.done || a.task.current != a || len(a.task.live) > 1 {
 			continue
 		}
 		if d, slow := j.straggler(a, median, now); slow {
@@ -142,13 +141,15 @@ func (t *Tracker) stragglers(j *job, kind string, now time.Time) (list []*attemp
 // for. While that is so none of the job's reduces gets a slot.
 func (t *Tracker) yield(j *job, a *attempt) bool {
 	var victim *attempt
+	need := t.need(j, a.task)
 	for _, b := range j.live {
 		n := t.nodes[b.node]
 		switch {
-		case b.task.id.Kind != state.Reduce || b.node == a.node || n == nil || !n.takes(t.cfg.Now()):
+		case b.task.id.Kind != state.Reduce || n == nil || !n.takes(t.cfg.Now()):
+		case !a.mayRunBeside(n.id) || n.volume.room() < need-b.held(n.volume):
 		case b.killing != "" || b.ending:
 			return true // one is about to
-		case victim == nil || b.from.After(victim.from) || b.from.Equal(victim.from) && b.id > victim.id:
+		case victim == nil || b.began.After(victim.began) || b.began.Equal(victim.began) && b.id > victim.id:
 			victim = b
 		}
 	}
@@ -161,56 +162,64 @@ func (t *Tracker) yield(j *job, a *attempt) bool {
 
 // freeElsewhere says whether another node has a slot, which a reduce might take first.
 func (t *Tracker) freeElsewhere(j *job, a *attempt) bool {
-	return slices.ContainsFunc(t.freeNodes(), func(n scheduler.Node) bool { return n.Cluster == j.rec.Cluster && n.ID != a.node })
+	return t.good(j.rec.Cluster, roomFree, func(id string) bool { return id != a.node })
 }
 
 // second leases a straggler's task once more, on another node that is free; it says whether that is done, or on its way: an output
 // task needs an upload of its own first.
 func (t *Tracker) second(j *job, a *attempt) bool {
 	k := a.task
-	if j.writesOutput(k) && !k.uploaded() {
-		if k.spare == nil && !k.straggles {
-			k.straggles = true
-			j.unmade = append(j.unmade, k)
-			t.touch(j)
+	for n := range t.roomsOf(j.rec.Cluster).rankings[roomFree].best() {
+		if j.writesOutput(k) && !k.uploaded() { // there is none, or it was too old to be used
+			t.wantSpare(j, k)
+			return true
 		}
-		return true
-	}
-	for _, n := range t.freeNodes() {
-		if n.Cluster != j.rec.Cluster || n.ID == a.node || n.Disk < t.need(j, k) || slices.Contains(k.avoid, n.ID) || slices.Contains(k.shun, n.ID) {
+		if !t.hasDisk(n, t.need(j, k)) || !a.mayRunBeside(n.id) {
 			continue
 		}
 		before := k.number
-		t.lease(j, k, n.ID)
+		t.lease(j, k, n.id)
 		if k.number == before {
 			continue // it has not left
 		}
 		k.straggles = false
-		for _, b := range j.live {
-			if b.task == k && b != a {
+		for _, b := range k.live {
+			if b != a {
 				b.second = true
 			}
 		}
-		j.log.Info("a second attempt beside a straggler", zap.String("task", k.String()), zap.String("straggler", a.id), zap.String("node", n.ID))
+		j.log.Info("a second attempt beside a straggler", zap.String("task", k.String()), zap.String("straggler", a.id), zap.String("node", n.id))
 		return true
 	}
 	return false
 }
 
+// wantSpare has an upload made for a straggler's second attempt.
+func (t *Tracker) wantSpare(j *job, k *task) {
+	if k.spare == nil && !k.straggles {
+		k.straggles = true
+		j.unmade = append(j.unmade, k)
+		t.touch(j)
+	}
+}
+
+// mayRunBeside says whether a node will do for a second attempt beside this one.
+func (a *attempt) mayRunBeside(node string) bool {
+	return node != a.node && !slices.Contains(a.task.avoid, node) && !slices.Contains(a.task.shun, node)
+}
+
 // outrun ends the attempts of a task that another one has won.
-func (t *Tracker) outrun(j *job, k *task) {
-	for _, a := range j.live {
-		if a.task == k {
-			t.kill(a, "another attempt was faster")
-		}
+func (t *Tracker) outrun(k *task) {
+	for _, a := range k.live {
+		t.kill(a, "another attempt was faster")
 	}
 }
 
 // promote makes another live attempt of a task the one that may win, when its current one is over.
-func (t *Tracker) promote(j *job, k *task) {
+func (t *Tracker) promote(k *task) {
 	var best *attempt
-	for _, a := range j.live {
-		if a.task == k && a.killing == "" && !a.ending && (best == nil || a.id < best.id) {
+	for _, a := range k.live {
+		if a.killing == "" && !a.ending && (best == nil || a.id < best.id) {
 			best = a
 		}
 	}

@@ -3,6 +3,7 @@ package tracker
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -182,4 +183,126 @@ func TestOneInTenHasASecondAttempt(t *testing.T) {
 		require.Equal(t, 20, w.job().Speculative)
 		require.Zero(t, w.job().Failed)
 	})
+}
+
+// An upload made for a second attempt that found no slot for hours is not given to one: another is made.
+func TestAStragglersUploadOfHoursAgo(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		for i := range 3 {
+			k := w.join(fmt.Sprintf("i-%d", i), state.RoleCore, 3)
+			k.at(500 * time.Millisecond)
+			k.hang = func(l *api.Lease) bool { return !isMap(l) && l.Index == 3 && first(l) }
+			k.beats()
+		}
+		w.lead()
+		w.submit(4, 6, nil)
+		aged := false
+		w.until("the upload for a second attempt is there", func() bool {
+			w.leader.ask(func() {
+				if j := w.leader.jobs[testJob]; j != nil && len(j.reduces) > 3 && j.reduces[3].straggles && j.reduces[3].uploaded() {
+					j.reduces[3].spare.made = time.Now().Add(-staleUpload)
+					aged = true
+				}
+			})
+			return aged || w.job().Ended()
+		})
+		require.True(t, aged)
+		w.await()
+		w.committed()
+		require.Equal(t, 1, w.job().Speculative)
+	})
+}
+
+// latch holds the attempts at map 2, by their number, until they are let go; a kill does not reach them.
+type latch map[int32]chan struct{}
+
+// twice runs a job of maps alone up to where map 2, which straggles, has its second attempt.
+func (w *world) twice(held latch) {
+	w.t.Helper()
+	for i := range 2 {
+		k := w.join(fmt.Sprintf("i-%d", i), state.RoleCore, 3)
+		k.at(500 * time.Millisecond)
+		k.play = func(l *api.Lease) *api.Failure {
+			if free := held[l.Number]; free != nil && l.Index == 2 {
+				select {
+				case <-free:
+				case <-k.done:
+				}
+			}
+			return nil
+		}
+		k.beats()
+	}
+	w.lead()
+	w.submit(8, 0, nil)
+	w.until("map 2 is tried twice", func() bool {
+		live, _ := w.leader.Live(testJob)
+		return len(live.Attempts) == 2 && live.Attempts[0].Task == live.Attempts[1].Task
+	})
+}
+
+// oneLoser checks what the record of that job tells: one of the two attempts has won, the other was killed.
+func (w *world) oneLoser(why string) {
+	w.t.Helper()
+	w.committed()
+	require.Equal(w.t, 1, w.job().Speculative)
+	require.Equal(w.t, 1, w.job().Killed)
+	require.Zero(w.t, w.job().Failed+w.job().Lost)
+	task, _ := w.log.View().Task(testJob, state.TaskID{Kind: state.Map, Index: 2})
+	require.Len(w.t, task.Ended, 1)
+	require.Equal(w.t, state.AttemptKilled, task.Ended[0].State)
+	require.Contains(w.t, task.Ended[0].Failure.Message, why)
+}
+
+// A job does not wait for the loser of its last task; its record tells of it all the same.
+func TestALoserThatDoesNotAnswer(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		began := time.Now()
+		w.twice(latch{1: make(chan struct{})})
+		w.await()
+		w.oneLoser("another attempt was faster")
+		require.Less(t, time.Since(began), w.leader.cfg.KillPatience, "of virtual time")
+	})
+}
+
+// A loser whose end is on its way into the log when the job's own end comes is counted once.
+func TestALoserThatReportsWhileItsJobEnds(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		held, putting, put := latch{1: make(chan struct{})}, make(chan struct{}), make(chan struct{})
+		w.mem.Fault = func(op, _, key string) error {
+			if op == "Put" && key == "out/_SUCCESS" {
+				close(putting)
+				<-put
+			}
+			return nil
+		}
+		w.twice(held)
+		<-putting
+		w.together(func() { close(held[1]) }, func() { close(put) })
+		w.await()
+		w.oneLoser("no such upload")
+	})
+}
+
+// Where both attempts end at once, the log has one of them win; the other one counts as what it is, too.
+func TestAStragglerAndItsSecondAttemptEndAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		held := latch{1: make(chan struct{}), 2: make(chan struct{})}
+		w.twice(held)
+		time.Sleep(time.Second) // both have got as far as that
+		w.together(func() { close(held[1]) }, func() { close(held[2]) })
+		w.await()
+		w.oneLoser(state.RefusedOtherWon)
+	})
+}
+
+// together has the leader learn in one go what the steps lead to, in their order.
+func (w *world) together(steps ...func()) {
+	learn := make(chan struct{})
+	w.leader.post(func() { <-learn })
+	for _, step := range steps {
+		step()
+		synctest.Wait()
+	}
+	close(learn)
 }

@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"io"
 
 	"millrace/pkg/objectstore"
 )
@@ -20,6 +20,8 @@ type Success struct {
 	Parts   []SuccessPart `json:"parts"`
 	Records int64         `json:"records"`
 	Ledger  SuccessLedger `json:"ledger"`
+
+	copied int64 // bytes of files that are no parts
 }
 
 // SuccessPart is one part of the output; Key is without the bucket.
@@ -59,7 +61,7 @@ func summary(w commitWork, parts []SuccessPart) *Success {
 func (t *Tracker) clear(ctx context.Context, j *job, w commitWork, key string) (*Success, error) {
 	var s *Success
 	final := func(err error) bool { return hopeless(err) || errors.Is(err, errForeign) }
-	err := retry(ctx, t.noting(j), final, func(ctx context.Context) error {
+	err := retry(ctx, t.noting(ctx, j), final, func(ctx context.Context) error {
 		head, err := j.store.Head(ctx, j.bucket, key)
 		switch {
 		case errors.Is(err, objectstore.ErrNotExist):
@@ -83,18 +85,24 @@ func (t *Tracker) readSuccess(ctx context.Context, j *job, key, etag string) (*S
 		return nil, err
 	}
 	defer r.Close()
-	var s Success
-	if err := json.NewDecoder(r).Decode(&s); err != nil {
+	data, err := io.ReadAll(r)
+	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	var s Success
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("read %s: %w: %w", key, errNoSuccess, err)
 	}
 	return &s, nil
 }
+
+var errNoSuccess = errors.New("it is not what a job writes")
 
 // ours says whether the object at key is there and carries the metadata.
 func (t *Tracker) ours(ctx context.Context, j *job, key string, meta map[string]string) (bool, objectstore.Object, error) {
 	var head objectstore.Object
 	final := func(err error) bool { return hopeless(err) || errors.Is(err, objectstore.ErrNotExist) }
-	err := retry(ctx, t.noting(j), final, func(ctx context.Context) (err error) {
+	err := retry(ctx, t.noting(ctx, j), final, func(ctx context.Context) (err error) {
 		head, err = j.store.Head(ctx, j.bucket, key)
 		return err
 	})
@@ -119,27 +127,38 @@ func (t *Tracker) deleteOld(ctx context.Context, j *job, w commitWork, done stri
 	for _, p := range w.parts {
 		keep[p.key] = true
 	}
-	return retry(ctx, t.noting(j), hopeless, func(ctx context.Context) error {
+	// Millions of names take longer than the time-out of one request: the listing goes on where it broke, and
+	// what was deleted need not be listed again.
+	store := objectstore.Retrying(j.store, objectstore.Retry{Budget: t.cfg.Retries, Tally: &j.retried})
+	return retry(ctx, t.noting(ctx, j), hopeless, func(context.Context) error {
 		var old []string
-		for o, err := range j.store.List(ctx, j.bucket, j.prefix, objectstore.ListOptions{}) {
+		for o, err := range store.List(ctx, j.bucket, j.prefix, objectstore.ListOptions{}) {
 			if err != nil {
 				return err
 			}
-			if !o.Prefix && !keep[o.Key] {
-				old = append(old, o.Key)
+			if o.Prefix || keep[o.Key] {
+				continue
+			}
+			if old = append(old, o.Key); len(old) == deleteBatch {
+				if err := t.deleteKeys(ctx, j, old); err != nil {
+					return err
+				}
+				old = old[:0]
 			}
 		}
-		for keys := range slices.Chunk(old, deleteBatch) {
-			if err := j.store.Delete(ctx, j.bucket, keys...); err != nil {
-				return err
-			}
-		}
-		return nil
+		return t.deleteKeys(ctx, j, old)
 	})
 }
 
+func (t *Tracker) deleteKeys(ctx context.Context, j *job, keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return once(ctx, func(ctx context.Context) error { return j.store.Delete(ctx, j.bucket, keys...) })
+}
+
 // errForeign: somebody else has written a _SUCCESS where the job writes.
-var errForeign = errors.New("it is there already, and not this job's; next: see who else writes below that prefix, and run the job again with another output")
+var errForeign = errors.New("it is there already, and not this job's: somebody else writes below that prefix; with another output the job can be run again")
 
 // putSuccess writes _SUCCESS, the commit itself, and gives what it says. It never
 // replaces one: carried out late, the request finds another one and does nothing.
@@ -150,7 +169,7 @@ func (t *Tracker) putSuccess(ctx context.Context, j *job, w commitWork, key stri
 	}
 	opts := objectstore.PutOptions{IfNoneMatch: true, ContentType: "application/json", Metadata: map[string]string{metaJob: j.id}}
 	final := func(err error) bool { return hopeless(err) || errors.Is(err, errForeign) }
-	err = retry(ctx, t.noting(j), final, func(ctx context.Context) error {
+	err = retry(ctx, t.noting(ctx, j), final, func(ctx context.Context) error {
 		_, err := j.store.Put(ctx, j.bucket, key, bytes.NewReader(data), int64(len(data)), opts)
 		var refusal *objectstore.Error
 		switch {

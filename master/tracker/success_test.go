@@ -2,9 +2,12 @@ package tracker
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -37,7 +40,7 @@ func TestForeignSuccessIsNotReplaced(t *testing.T) {
 		w.submit(2, 2, nil)
 		j := w.await()
 		require.Equal(t, state.JobFailed, j.State)
-		require.Contains(t, j.Reason, "write out/_SUCCESS: it is there already, and not this job's; next: see who else")
+		require.Contains(t, j.Reason, "write out/_SUCCESS: it is there already, and not this job's: somebody else writes")
 		require.Equal(t, []string{"out/_SUCCESS"}, w.keys("out/"))
 		require.Equal(t, "another's", w.read("out/_SUCCESS"))
 		w.noUploads()
@@ -96,4 +99,37 @@ func TestCleanUpDeletesNothingNew(t *testing.T) {
 		require.True(t, replaced)
 		require.Equal(t, []string{"out/_SUCCESS", "out/part-r-00000"}, w.keys("out/"))
 	})
+}
+
+// A prefix with so much in it that its listing takes longer than any one request may.
+func TestOverwriteOfAPrefixThatTakesLongToList(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.join("i-a", state.RoleCore, 2)
+		for i := range 200 {
+			w.put(fmt.Sprintf("out/old-%03d", i), "old")
+		}
+		w.wrap = func(s objectstore.Store) objectstore.Store { return slowList{s} }
+		w.lead()
+		w.submit(2, 2, overwrites)
+		w.await()
+		w.committed()
+	})
+}
+
+// slowList needs a second for each name.
+type slowList struct{ objectstore.Store }
+
+func (s slowList) List(ctx context.Context, b, p string, o objectstore.ListOptions) iter.Seq2[objectstore.Object, error] {
+	return func(yield func(objectstore.Object, error) bool) {
+		for x, err := range s.Store.List(ctx, b, p, o) {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+			if !yield(x, err) || err != nil {
+				return
+			}
+		}
+	}
 }

@@ -28,8 +28,8 @@ import (
 type Workers interface {
 	// Send queues a message; false if the worker is not connected.
 	Send(node string, m *api.MasterMessage) bool
-	// Nodes lists those connected or in their lease.
-	Nodes() []session.Node
+	// Connected says whether a worker has a session now; in its lease it may have none.
+	Connected(node string) bool
 }
 
 // Stores opens object stores.
@@ -37,6 +37,8 @@ type Stores interface {
 	// For opens the store that a job reads and writes, and gives its settings
 	// with keys, as leases carry them.
 	For(job *state.Job) (objectstore.Store, *api.ObjectStore, error)
+	// Publisher is for a job whose output is in a block store.
+	Publisher(job *state.Job) (Publisher, error)
 	// System is the site's store and its system prefix (with the slash, or "").
 	System() (store objectstore.Store, bucket, prefix string, err error)
 }
@@ -51,6 +53,7 @@ type Config struct {
 	Apply   func(context.Context, state.Command) (any, error)
 	Workers Workers
 	Stores  Stores
+	Locator Locator // nil: where the input lies is not known
 	Log     *zap.Logger
 	Now     func() time.Time // nil = time.Now
 	// Retries is the master's budget for requests that are repeated; nil: no bound.
@@ -68,7 +71,7 @@ type Config struct {
 type Tracker struct {
 	cfg    Config
 	log    *zap.Logger
-	events chan func()
+	events chan event
 	done   chan struct{} // closed when the loop is over
 	wg     sync.WaitGroup
 
@@ -78,19 +81,31 @@ type Tracker struct {
 	ctx        context.Context
 	fatal      error
 	jobs       map[string]*job
+	order      []*job // the same, the oldest first
 	nodes      map[string]*node
+	rooms      map[string]*rooms // by cluster
 	volumes    map[string]*volume
+	starving   int // jobs that wait for disk
 	attempts   map[string]*attempt
 	made       uint64 // attempts named in this term
 	entries    pipeline
-	dirty      map[*job]struct{}
+	dirty      []*job               // what something happened to, in order
 	seen       map[string]bool      // nodes that have said hello in this term
+	awaited    map[string]string    // one that has not, by cluster; "": all have
 	moved      map[string]time.Time // when a node last said hello or went down
-	leaseUp    bool                 // the lease after the start is over
+	peers      peers
+	leaseUp    bool // the lease after the start is over
 	planners   chan struct{}
 	speculated time.Time // when stragglers were looked for last
-	timers     map[*time.Timer]struct{}
+	timers     map[*timer]struct{}
+
+	// How work is done beside the loop, and how it is woken: simulations have their own.
+	beside func(f func())
+	alarm  func(d time.Duration, f func()) (stop func() bool)
 }
+
+// timer is what runs later, if it is not stopped.
+type timer struct{ stop func() bool }
 
 // New returns a Tracker. It starts nothing.
 func New(c Config) (*Tracker, error) {
@@ -111,10 +126,12 @@ func New(c Config) (*Tracker, error) {
 	setDefault(&c.Planners, 4)
 	return &Tracker{
 		cfg: c, log: c.Log.Named("tracker"),
-		events: make(chan func(), 1024), done: make(chan struct{}),
-		jobs: map[string]*job{}, nodes: map[string]*node{}, volumes: map[string]*volume{}, attempts: map[string]*attempt{},
-		dirty: map[*job]struct{}{}, seen: map[string]bool{}, moved: map[string]time.Time{},
-		planners: make(chan struct{}, c.Planners), timers: map[*time.Timer]struct{}{},
+		events: make(chan event, 1024), done: make(chan struct{}),
+		jobs: map[string]*job{}, nodes: map[string]*node{}, rooms: map[string]*rooms{}, volumes: map[string]*volume{}, attempts: map[string]*attempt{},
+		seen: map[string]bool{}, awaited: map[string]string{}, moved: map[string]time.Time{},
+		planners: make(chan struct{}, c.Planners), timers: map[*timer]struct{}{},
+		beside: func(f func()) { go f() },
+		alarm:  func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 	}, nil
 }
 
@@ -129,28 +146,21 @@ func setDefault[T int | time.Duration](v *T, d T) {
 func (t *Tracker) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t.ctx = ctx
-	t.after(t.cfg.Lease, func() {
-		t.leaseUp = true
-		t.touchAll("")
-	})
-	for _, rec := range t.cfg.View().OpenJobs() {
-		t.take(rec, true)
-	}
-	t.settle()
+	t.begin(ctx)
 	for t.fatal == nil && ctx.Err() == nil {
 		select {
-		case f := <-t.events:
-			f()
-			t.drain()
-			t.settle()
+		case e := <-t.events:
+			e.do()
+			if more := t.drain(); more || !e.question {
+				t.settle()
+			}
 		case <-ctx.Done():
 		}
 	}
 	ended := ctx.Err() != nil
 	cancel()
 	for timer := range t.timers {
-		timer.Stop()
+		timer.stop()
 	}
 	close(t.done)
 	t.wg.Wait()
@@ -161,24 +171,47 @@ func (t *Tracker) Run(ctx context.Context) error {
 	return nil
 }
 
-// drain runs what is waiting, so that one settle serves many events.
-func (t *Tracker) drain() {
+// begin takes up the open jobs.
+func (t *Tracker) begin(ctx context.Context) {
+	t.ctx = ctx
+	t.after(t.cfg.Lease, func() {
+		t.leaseUp = true
+		t.touchAll("")
+	})
+	for _, rec := range t.cfg.View().OpenJobs() {
+		t.take(rec, true)
+	}
+	t.settle()
+}
+
+// event is something for the loop to do. A question changes nothing: nothing is to be settled after it.
+type event struct {
+	do       func()
+	question bool
+}
+
+// drain runs what is waiting, so that one settle serves many events, and says whether anything was no question.
+func (t *Tracker) drain() (more bool) {
 	for range 256 {
 		select {
-		case f := <-t.events:
-			f()
+		case e := <-t.events:
+			e.do()
+			more = more || !e.question
 		default:
-			return
+			return more
 		}
 	}
+	return more
 }
 
 // settle lets every job that something happened to take its next step, then
 // hands out work and log entries.
 func (t *Tracker) settle() {
 	for again := true; again; again = len(t.dirty) > 0 {
-		for j := range t.dirty {
-			delete(t.dirty, j)
+		touched := t.dirty
+		t.dirty = nil
+		for _, j := range touched {
+			j.dirty = false
 			t.changes.tell(j.id)
 			if t.jobs[j.id] == j {
 				t.advance(j)
@@ -192,7 +225,7 @@ func (t *Tracker) settle() {
 // post hands f to the loop; dropped once the loop is over.
 func (t *Tracker) post(f func()) {
 	select {
-	case t.events <- f:
+	case t.events <- event{do: f}:
 	case <-t.done:
 	}
 }
@@ -200,20 +233,19 @@ func (t *Tracker) post(f func()) {
 // spawn runs f beside the loop, and what it returns in the loop.
 func (t *Tracker) spawn(f func() func()) {
 	t.wg.Add(1)
-	go func() {
+	t.beside(func() {
 		defer t.wg.Done()
 		if then := f(); then != nil {
 			t.post(then)
 		}
-	}()
+	})
 }
 
 // after runs f in the loop after d. The timer may be stopped with t.stop.
-func (t *Tracker) after(d time.Duration, f func()) *time.Timer {
-	var timer *time.Timer
-	ready := make(chan struct{})
-	timer = time.AfterFunc(d, func() {
-		<-ready
+func (t *Tracker) after(d time.Duration, f func()) *timer {
+	timer := &timer{}
+	t.timers[timer] = struct{}{}
+	timer.stop = t.alarm(d, func() {
 		t.post(func() {
 			if _, ok := t.timers[timer]; ok {
 				delete(t.timers, timer)
@@ -221,23 +253,21 @@ func (t *Tracker) after(d time.Duration, f func()) *time.Timer {
 			}
 		})
 	})
-	t.timers[timer] = struct{}{}
-	close(ready)
 	return timer
 }
 
-func (t *Tracker) stop(timer *time.Timer) {
+func (t *Tracker) stop(timer *timer) {
 	if timer != nil {
-		timer.Stop()
+		timer.stop()
 		delete(t.timers, timer)
 	}
 }
 
-// ask runs f in the loop and waits; false if the loop is not running.
+// ask runs f, which changes nothing, in the loop and waits; false if the loop is not running.
 func (t *Tracker) ask(f func()) bool {
 	answered := make(chan struct{})
 	select {
-	case t.events <- func() { f(); close(answered) }:
+	case t.events <- event{func() { f(); close(answered) }, true}:
 	case <-t.done:
 		return false
 	}
@@ -250,11 +280,16 @@ func (t *Tracker) ask(f func()) bool {
 }
 
 // touch marks a job for its next step.
-func (t *Tracker) touch(j *job) { t.dirty[j] = struct{}{} }
+func (t *Tracker) touch(j *job) {
+	if !j.dirty {
+		j.dirty = true
+		t.dirty = append(t.dirty, j)
+	}
+}
 
 // touchAll touches the jobs of a cluster, or all of them ("").
 func (t *Tracker) touchAll(cluster string) {
-	for _, j := range t.jobs {
+	for _, j := range t.order {
 		if cluster == "" || j.rec.Cluster == cluster {
 			j.checkSegments = true
 			t.touch(j)

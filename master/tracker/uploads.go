@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"millrace/jobs"
 	"millrace/master/state"
 	"millrace/pkg/objectstore"
 )
@@ -69,6 +70,10 @@ func (t *Tracker) makeUploads(j *job) {
 		g.SetLimit(t.cfg.Parallel)
 		for _, m := range batch {
 			g.Go(func() error {
+				if jobs.Copies(j.spec) { // the attempt writes whole files: what it gets is the leave to
+					m.ID = m.Attempt
+					return nil
+				}
 				m.err = once(ctx, func(ctx context.Context) (err error) {
 					m.ID, err = j.store.CreateUpload(ctx, j.bucket, m.Key, metadata(j.id, m.Task))
 					return err
@@ -92,15 +97,23 @@ func (t *Tracker) logUploads(j *job, batch []*made) {
 			good = append(good, m)
 			continue
 		}
-		trouble = m.err
+		if trouble == nil || impossible(m.err) {
+			trouble = m.err
+		}
 		m.task.spare = nil
 		j.unmade = append(j.unmade, m.task)
-		if !hopeless(m.err) {
+		if !impossible(m.err) {
 			j.uncertain = true // it may have been made all the same
+			if !errors.Is(m.err, context.Canceled) {
+				j.retried.Add(m.err)
+			}
 		}
 	}
 	if trouble != nil && !errors.Is(trouble, context.Canceled) && t.jobs[j.id] == j && j.rec.Ending == "" {
-		if hopeless(trouble) {
+		if !hopeless(trouble) && impossible(trouble) {
+			j.invalid++
+		}
+		if hopeless(trouble) || j.invalid >= maxInvalid {
 			t.failJob(j, fmt.Sprintf("start an upload to %s: %v", j.rec.Output, trouble), nil, true)
 		} else {
 			j.note(t.cfg.Now(), trouble)
@@ -123,6 +136,7 @@ func (t *Tracker) logUploads(j *job, batch []*made) {
 				continue
 			}
 			m.task.spare = &u
+			j.waiting[m.task.id.Kind].ready(m.task)
 		}
 		if err != nil {
 			j.log.Info("uploads refused", zap.Error(err))
@@ -131,10 +145,18 @@ func (t *Tracker) logUploads(j *job, batch []*made) {
 	})
 }
 
+// maxInvalid is how often in a row a store may call a new upload invalid before the job fails: the answer may be a proxy's.
+const maxInvalid = 5
+
+// impossible says that what was asked for was not done, nor will be if the answer is the store's: it refuses the key, or does not know
+// uploads.
+func impossible(err error) bool { return hopeless(err) || errors.Is(err, objectstore.ErrInvalid) }
+
 // batchDone lets the next batch be made, after a pause if this one had trouble.
 func (t *Tracker) batchDone(j *job, trouble error) {
 	t.touch(j)
 	if trouble == nil {
+		j.invalid = 0
 		j.note(t.cfg.Now(), nil)
 	}
 	if trouble == nil || t.jobs[j.id] != j || j.rec.Ending != "" {
@@ -147,14 +169,19 @@ func (t *Tracker) batchDone(j *job, trouble error) {
 	})
 }
 
-// stale gives up an upload made ahead that nobody has used for hours.
+// stale says whether the task has no upload for an attempt, and gives up one made ahead that nobody has used for hours.
 func (t *Tracker) stale(j *job, k *task) bool {
+	if !k.uploaded() {
+		return true
+	}
 	if t.cfg.Now().Sub(k.spare.made) < staleUpload {
 		return false
 	}
-	k.spare = nil
-	j.unmade = append(j.unmade, k)
-	t.touch(j)
+	k.spare, k.straggles = nil, false
+	if k.waiting {
+		j.unmade = append(j.unmade, k)
+		t.touch(j)
+	}
 	return true
 }
 
@@ -165,8 +192,8 @@ func (k *task) uploaded() bool { return k.spare != nil && k.spare.id != "" }
 // UploadPart that was under way may have brought some back. A key that may not
 // look has the store's word for it.
 func (t *Tracker) abort(ctx context.Context, j *job, u upload) error {
-	final := func(err error) bool { return hopeless(err) || errors.Is(err, objectstore.ErrNoSuchUpload) }
-	err := retry(ctx, t.noting(j), final, func(ctx context.Context) error {
+	final := func(err error) bool { return impossible(err) || errors.Is(err, objectstore.ErrNoSuchUpload) }
+	err := retry(ctx, t.noting(ctx, j), final, func(ctx context.Context) error {
 		if err := j.store.AbortUpload(ctx, j.bucket, u.key, u.id); err != nil {
 			return err
 		}
@@ -190,7 +217,7 @@ func (t *Tracker) abort(ctx context.Context, j *job, u upload) error {
 func (t *Tracker) sweep(ctx context.Context, j *job, keys []string, keep map[string]bool) error {
 	return t.gather(len(keys), func(i int) error {
 		var found []objectstore.Upload
-		err := retry(ctx, t.noting(j), hopeless, func(ctx context.Context) (err error) {
+		err := retry(ctx, t.noting(ctx, j), impossible, func(ctx context.Context) (err error) {
 			found, err = j.store.ListUploads(ctx, j.bucket, keys[i])
 			return err
 		})

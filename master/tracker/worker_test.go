@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"millrace/jobs"
 	"millrace/master/state"
 	"millrace/pkg/api"
 	"millrace/pkg/record"
@@ -31,12 +32,15 @@ type worker struct {
 	moved     chan struct{} // closed when places change
 	most      int           // attempts that ran at once
 	started   []string
+	leased    int // leases that it was sent
 
 	// What to play.
 	pace   time.Duration
 	play   func(l *api.Lease) *api.Failure // nil: succeeds
 	digest func(l *api.Lease) uint64       // of a map's output
 	broken map[string]bool                 // segments held that cannot be read, by attempt
+	denied bool                            // it may not open the segments that it holds
+	blind  bool                            // whatever it reads of segments is damaged
 	mute   bool                            // reports nothing
 	late   time.Duration                   // between a hello and the reports that follow it
 	short  bool                            // its reduces miss a record
@@ -44,6 +48,7 @@ type worker struct {
 	disk   *disk                           // nil: it does not say
 	ill    string                          // why it takes no tasks
 	hang   func(*api.Lease) bool           // it stands still until it is killed
+	apart  map[string]bool                 // nodes that it does not reach
 }
 
 type run struct {
@@ -55,6 +60,11 @@ type run struct {
 func (w *world) join(id, role string, slots int) *worker {
 	group := map[string]string{state.RoleCore: "ig-c", state.RoleTask: "ig-t"}[role]
 	w.must(state.PutNode{Node: state.Node{ID: id, Name: id, Cluster: "j-1", Group: group, Role: role, State: state.NodeAdmitted}})
+	return w.start(id, role, slots)
+}
+
+// start starts the worker of a node that the log knows.
+func (w *world) start(id, role string, slots int) *worker {
 	k := &worker{
 		w: w, id: id, role: role, slots: slots, incarnation: 1, connected: true,
 		inbox: make(chan *api.MasterMessage, 4096), done: make(chan struct{}),
@@ -232,6 +242,7 @@ func (k *worker) handle(m *api.MasterMessage) {
 	case *api.MasterMessage_Lease:
 		k.mu.Lock()
 		k.queue = append(k.queue, v.Lease)
+		k.leased++
 		k.mu.Unlock()
 		k.next()
 	case *api.MasterMessage_Kill:
@@ -420,10 +431,16 @@ func (k *worker) work(ctx context.Context, l *api.Lease) *api.AttemptResult {
 	case l.Partitions > 0:
 		res.Segment = &api.Ledger{Records: int64(l.Index) + 1, Bytes: 10}
 	}
+	if l.Output.GetFormat() == jobs.FormatFiles {
+		if err := k.w.copy(l, res); err != nil {
+			return &api.AttemptResult{Failure: &api.Failure{Kind: api.FailureKind_FAILURE_KIND_NODE, Message: err.Error()}}
+		}
+		return res
+	}
 	if l.Output != nil {
 		kind := map[api.TaskKind]string{api.TaskKind_TASK_KIND_MAP: state.Map, api.TaskKind_TASK_KIND_REDUCE: state.Reduce}[l.Kind]
 		text := partText(kind, int(l.Index), int(l.Maps))
-		if _, err := k.w.mem.UploadPart(context.Background(), l.Output.Bucket, l.Output.Key, l.Output.UploadId, 1, []byte(text)); err != nil {
+		if err := k.w.upload(l.Output, text); err != nil {
 			return &api.AttemptResult{Failure: &api.Failure{Kind: api.FailureKind_FAILURE_KIND_NODE, Message: err.Error()}}
 		}
 		res.OutputParts, res.OutputBytes, res.OutputRecords = 1, int64(len(text)), 1
@@ -478,12 +495,14 @@ func (k *worker) readable(p *api.SegmentLocation) string {
 	other.mu.Lock()
 	defer other.mu.Unlock()
 	switch {
-	case !other.connected:
+	case !other.connected || k.apart[p.Node]:
 		return "unreachable: connection refused"
 	case other.held[p.Attempt] == nil:
 		return "missing"
-	case other.broken[p.Attempt]:
+	case other.broken[p.Attempt] || k.blind:
 		return "damaged: block 3"
+	case other.denied:
+		return "missing: open segment: permission denied"
 	}
 	return ""
 }

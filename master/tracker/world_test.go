@@ -18,18 +18,24 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
-	"millrace/master/session"
 	"millrace/master/state"
 	"millrace/pkg/api"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/objectstore/objectstoretest"
 )
 
 const testJob = "s-AAAAAAAAAAAAA"
 
 // world is a site in memory: a log, a store, workers, and one leader at a time.
 type world struct {
-	t   *testing.T
-	mem *objectstore.Memory
+	t     *testing.T
+	mem   *objectstore.Memory
+	files *objectstoretest.Files
+	mute  func(name string) bool // a leader does not hear that this was done to the files
+	deny  func(name string) error
+
+	locator Locator
+	loses   func(key string) bool // a file that is copied is not there all the same
 
 	prefix string // the system prefix's key
 
@@ -59,7 +65,7 @@ type leader struct {
 var errDied = errors.New("the leader died")
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, mem: objectstore.NewMemory(), log: state.New(), workers: map[string]*worker{}}
+	w := &world{t: t, mem: objectstore.NewMemory(), files: objectstoretest.NewFiles(), log: state.New(), workers: map[string]*worker{}}
 	ctx := t.Context()
 	require.NoError(t, w.mem.MakeBucket(ctx, "data"))
 	require.NoError(t, w.mem.MakeBucket(ctx, "system"))
@@ -117,7 +123,7 @@ func (w *world) lead() {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	var err error
 	l.Tracker, err = New(Config{
-		Term: w.term, View: w.log.View, Apply: l.apply, Workers: l, Stores: l,
+		Term: w.term, View: w.log.View, Apply: l.apply, Workers: l, Stores: l, Locator: w.locator,
 		UploadBatch: 4,
 	})
 	require.NoError(w.t, err)
@@ -195,7 +201,11 @@ func (l *leader) For(*state.Job) (objectstore.Store, *api.ObjectStore, error) {
 	if l.w.wrap != nil {
 		s = l.w.wrap(s)
 	}
-	return s, &api.ObjectStore{Endpoint: "memory"}, nil
+	return objectstore.Mux(s, &leaderFiles{Files: l.w.files, l: l}), &api.ObjectStore{Endpoint: "memory"}, nil
+}
+
+func (l *leader) Publisher(*state.Job) (Publisher, error) {
+	return &leaderFiles{Files: l.w.files, l: l}, nil
 }
 
 func (l *leader) System() (objectstore.Store, string, string, error) {
@@ -210,12 +220,11 @@ func (l *leader) Send(node string, m *api.MasterMessage) bool {
 	return k != nil && mine && k.post(m)
 }
 
-func (l *leader) Nodes() []session.Node {
-	var list []session.Node
-	for _, k := range l.w.sorted() {
-		list = append(list, session.Node{ID: k.id, Connected: k.up()})
-	}
-	return list
+func (l *leader) Connected(node string) bool {
+	l.w.mu.Lock()
+	k := l.w.workers[node]
+	l.w.mu.Unlock()
+	return k != nil && k.up()
 }
 
 // leaderStore is the store as a leader sees it.

@@ -244,7 +244,7 @@ func (*FromChild_Result) isFromChild_Message() {}
 
 type ChildHello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	ProtocolMin   uint32                 `protobuf:"varint,1,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"` // this page is protocol 1
+	ProtocolMin   uint32                 `protobuf:"varint,1,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"` // this page is protocol 2; in 1 a child cannot reach clusters' files
 	ProtocolMax   uint32                 `protobuf:"varint,2,opt,name=protocol_max,json=protocolMax,proto3" json:"protocol_max,omitempty"`
 	SdkVersion    string                 `protobuf:"bytes,3,opt,name=sdk_version,json=sdkVersion,proto3" json:"sdk_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -364,6 +364,7 @@ type ChildLease struct {
 	Output                *Output                `protobuf:"bytes,14,opt,name=output,proto3" json:"output,omitempty"`                              // reduces, and maps of a map-only job
 	MaxRecordBytes        int64                  `protobuf:"varint,15,opt,name=max_record_bytes,json=maxRecordBytes,proto3" json:"max_record_bytes,omitempty"`
 	StoreRetriesPerSecond float64                `protobuf:"fixed64,16,opt,name=store_retries_per_second,json=storeRetriesPerSecond,proto3" json:"store_retries_per_second,omitempty"` // the share of the node's budget; 0 = no bound
+	FilesSocket           string                 `protobuf:"bytes,17,opt,name=files_socket,json=filesSocket,proto3" json:"files_socket,omitempty"`                                     // where the worker serves clusters' files (package filesocket); "" = it does not
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -508,6 +509,13 @@ func (x *ChildLease) GetStoreRetriesPerSecond() float64 {
 		return x.StoreRetriesPerSecond
 	}
 	return 0
+}
+
+func (x *ChildLease) GetFilesSocket() string {
+	if x != nil {
+		return x.FilesSocket
+	}
+	return ""
 }
 
 // ChildSegments brings partitions of segments that a reduce is to read, whole
@@ -867,7 +875,7 @@ const file_attempt_proto_rawDesc = "" +
 	"\vsdk_version\x18\x03 \x01(\tR\n" +
 	"sdkVersion\"*\n" +
 	"\fChildWelcome\x12\x1a\n" +
-	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\xc0\x04\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\xe3\x04\n" +
 	"\n" +
 	"ChildLease\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x12\x10\n" +
@@ -888,7 +896,8 @@ const file_attempt_proto_rawDesc = "" +
 	"\x04maps\x18\r \x01(\x05R\x04maps\x12+\n" +
 	"\x06output\x18\x0e \x01(\v2\x13.millrace.v1.OutputR\x06output\x12(\n" +
 	"\x10max_record_bytes\x18\x0f \x01(\x03R\x0emaxRecordBytes\x127\n" +
-	"\x18store_retries_per_second\x18\x10 \x01(\x01R\x15storeRetriesPerSecond\"`\n" +
+	"\x18store_retries_per_second\x18\x10 \x01(\x01R\x15storeRetriesPerSecond\x12!\n" +
+	"\ffiles_socket\x18\x11 \x01(\tR\vfilesSocket\"`\n" +
 	"\rChildSegments\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x125\n" +
 	"\bsegments\x18\x02 \x03(\v2\x19.millrace.v1.ChildSegmentR\bsegments\"\xca\x01\n" +

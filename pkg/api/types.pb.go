@@ -472,6 +472,7 @@ type Piece struct {
 	ObjectSize    int64                  `protobuf:"varint,5,opt,name=object_size,json=objectSize,proto3" json:"object_size,omitempty"`
 	Etag          string                 `protobuf:"bytes,6,opt,name=etag,proto3" json:"etag,omitempty"`
 	Whole         bool                   `protobuf:"varint,7,opt,name=whole,proto3" json:"whole,omitempty"` // unsplittable (gzip): offset is 0, length the compressed size
+	Name          string                 `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`    // format files: what it is called below the job's output
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -555,10 +556,17 @@ func (x *Piece) GetWhole() bool {
 	return false
 }
 
+func (x *Piece) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type Split struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pieces        []*Piece               `protobuf:"bytes,1,rep,name=pieces,proto3" json:"pieces,omitempty"`
-	Format        string                 `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"` // input format, "" = text
+	Format        string                 `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"` // input format, "" = text; files: whole objects, to be copied as they are
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,8 +622,9 @@ type Output struct {
 	Bucket        string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	UploadId      string                 `protobuf:"bytes,3,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
-	Format        string                 `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`     // output format, "" = text
-	Compress      string                 `protobuf:"bytes,5,opt,name=compress,proto3" json:"compress,omitempty"` // codec, "" = none
+	Format        string                 `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`        // output format, "" = text; files: no upload, key is the prefix below which whole objects may be written
+	Compress      string                 `protobuf:"bytes,5,opt,name=compress,proto3" json:"compress,omitempty"`    // codec, "" = none
+	Overwrite     bool                   `protobuf:"varint,6,opt,name=overwrite,proto3" json:"overwrite,omitempty"` // format files: what is there and differs is replaced
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -683,6 +692,13 @@ func (x *Output) GetCompress() string {
 		return x.Compress
 	}
 	return ""
+}
+
+func (x *Output) GetOverwrite() bool {
+	if x != nil {
+		return x.Overwrite
+	}
+	return false
 }
 
 // Ledger counts records: how many, how many key and value bytes, and the sum
@@ -1041,6 +1057,174 @@ func (x *AttemptResult) GetStoreTrouble() string {
 	return ""
 }
 
+type LoginResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	CertificatePem []byte                 `protobuf:"bytes,1,opt,name=certificate_pem,json=certificatePem,proto3" json:"certificate_pem,omitempty"`
+	CaPem          []byte                 `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
+	Site           string                 `protobuf:"bytes,3,opt,name=site,proto3" json:"site,omitempty"`
+	User           string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	Role           string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`       // admin, submit, read
+	Masters        []string               `protobuf:"bytes,6,rep,name=masters,proto3" json:"masters,omitempty"` // https://host:port
+	Store          *ObjectStore           `protobuf:"bytes,7,opt,name=store,proto3" json:"store,omitempty"`     // of the site, with its keys for an administrator only
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *LoginResponse) Reset() {
+	*x = LoginResponse{}
+	mi := &file_types_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginResponse) ProtoMessage() {}
+
+func (x *LoginResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_types_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginResponse.ProtoReflect.Descriptor instead.
+func (*LoginResponse) Descriptor() ([]byte, []int) {
+	return file_types_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *LoginResponse) GetCertificatePem() []byte {
+	if x != nil {
+		return x.CertificatePem
+	}
+	return nil
+}
+
+func (x *LoginResponse) GetCaPem() []byte {
+	if x != nil {
+		return x.CaPem
+	}
+	return nil
+}
+
+func (x *LoginResponse) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetMasters() []string {
+	if x != nil {
+		return x.Masters
+	}
+	return nil
+}
+
+func (x *LoginResponse) GetStore() *ObjectStore {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+type BootstrapAction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // for people; "" = the script's last part
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`   // s3://bucket/key
+	Args          []string               `protobuf:"bytes,3,rep,name=args,proto3" json:"args,omitempty"`
+	Sha256        string                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`                         // of the script, as it was when the cluster was created
+	TimeoutMs     int64                  `protobuf:"varint,5,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // 0 = 30 minutes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BootstrapAction) Reset() {
+	*x = BootstrapAction{}
+	mi := &file_types_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BootstrapAction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BootstrapAction) ProtoMessage() {}
+
+func (x *BootstrapAction) ProtoReflect() protoreflect.Message {
+	mi := &file_types_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BootstrapAction.ProtoReflect.Descriptor instead.
+func (*BootstrapAction) Descriptor() ([]byte, []int) {
+	return file_types_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BootstrapAction) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BootstrapAction) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *BootstrapAction) GetArgs() []string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *BootstrapAction) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *BootstrapAction) GetTimeoutMs() int64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
 var File_types_proto protoreflect.FileDescriptor
 
 const file_types_proto_rawDesc = "" +
@@ -1083,7 +1267,7 @@ const file_types_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a=\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xac\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x01\n" +
 	"\x05Piece\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
@@ -1092,16 +1276,18 @@ const file_types_proto_rawDesc = "" +
 	"\vobject_size\x18\x05 \x01(\x03R\n" +
 	"objectSize\x12\x12\n" +
 	"\x04etag\x18\x06 \x01(\tR\x04etag\x12\x14\n" +
-	"\x05whole\x18\a \x01(\bR\x05whole\"K\n" +
+	"\x05whole\x18\a \x01(\bR\x05whole\x12\x12\n" +
+	"\x04name\x18\b \x01(\tR\x04name\"K\n" +
 	"\x05Split\x12*\n" +
 	"\x06pieces\x18\x01 \x03(\v2\x12.millrace.v1.PieceR\x06pieces\x12\x16\n" +
-	"\x06format\x18\x02 \x01(\tR\x06format\"\x83\x01\n" +
+	"\x06format\x18\x02 \x01(\tR\x06format\"\xa1\x01\n" +
 	"\x06Output\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1b\n" +
 	"\tupload_id\x18\x03 \x01(\tR\buploadId\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\tR\x06format\x12\x1a\n" +
-	"\bcompress\x18\x05 \x01(\tR\bcompress\"T\n" +
+	"\bcompress\x18\x05 \x01(\tR\bcompress\x12\x1c\n" +
+	"\toverwrite\x18\x06 \x01(\bR\toverwrite\"T\n" +
 	"\x06Ledger\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x03R\arecords\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x1a\n" +
@@ -1135,7 +1321,22 @@ const file_types_proto_rawDesc = "" +
 	"\x06cpu_ms\x18\b \x01(\x03R\x05cpuMs\x12\x17\n" +
 	"\awall_ms\x18\t \x01(\x03R\x06wallMs\x12#\n" +
 	"\rstore_trouble\x18\n" +
-	" \x01(\tR\fstoreTrouble*N\n" +
+	" \x01(\tR\fstoreTrouble\"\xd5\x01\n" +
+	"\rLoginResponse\x12'\n" +
+	"\x0fcertificate_pem\x18\x01 \x01(\fR\x0ecertificatePem\x12\x15\n" +
+	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\x12\x12\n" +
+	"\x04site\x18\x03 \x01(\tR\x04site\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12\x12\n" +
+	"\x04role\x18\x05 \x01(\tR\x04role\x12\x18\n" +
+	"\amasters\x18\x06 \x03(\tR\amasters\x12.\n" +
+	"\x05store\x18\a \x01(\v2\x18.millrace.v1.ObjectStoreR\x05store\"\x82\x01\n" +
+	"\x0fBootstrapAction\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
+	"\x04args\x18\x03 \x03(\tR\x04args\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\tR\x06sha256\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x05 \x01(\x03R\ttimeoutMs*N\n" +
 	"\bTaskKind\x12\x19\n" +
 	"\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTASK_KIND_MAP\x10\x01\x12\x14\n" +
@@ -1168,40 +1369,43 @@ func file_types_proto_rawDescGZIP() []byte {
 }
 
 var file_types_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_types_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_types_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_types_proto_goTypes = []any{
-	(TaskKind)(0),         // 0: millrace.v1.TaskKind
-	(ProgramKind)(0),      // 1: millrace.v1.ProgramKind
-	(FailureKind)(0),      // 2: millrace.v1.FailureKind
-	(*ObjectStore)(nil),   // 3: millrace.v1.ObjectStore
-	(*ShippedFile)(nil),   // 4: millrace.v1.ShippedFile
-	(*Program)(nil),       // 5: millrace.v1.Program
-	(*Piece)(nil),         // 6: millrace.v1.Piece
-	(*Split)(nil),         // 7: millrace.v1.Split
-	(*Output)(nil),        // 8: millrace.v1.Output
-	(*Ledger)(nil),        // 9: millrace.v1.Ledger
-	(*Counter)(nil),       // 10: millrace.v1.Counter
-	(*Failure)(nil),       // 11: millrace.v1.Failure
-	(*AttemptResult)(nil), // 12: millrace.v1.AttemptResult
-	nil,                   // 13: millrace.v1.Program.EnvEntry
-	nil,                   // 14: millrace.v1.Program.PropertiesEntry
+	(TaskKind)(0),           // 0: millrace.v1.TaskKind
+	(ProgramKind)(0),        // 1: millrace.v1.ProgramKind
+	(FailureKind)(0),        // 2: millrace.v1.FailureKind
+	(*ObjectStore)(nil),     // 3: millrace.v1.ObjectStore
+	(*ShippedFile)(nil),     // 4: millrace.v1.ShippedFile
+	(*Program)(nil),         // 5: millrace.v1.Program
+	(*Piece)(nil),           // 6: millrace.v1.Piece
+	(*Split)(nil),           // 7: millrace.v1.Split
+	(*Output)(nil),          // 8: millrace.v1.Output
+	(*Ledger)(nil),          // 9: millrace.v1.Ledger
+	(*Counter)(nil),         // 10: millrace.v1.Counter
+	(*Failure)(nil),         // 11: millrace.v1.Failure
+	(*AttemptResult)(nil),   // 12: millrace.v1.AttemptResult
+	(*LoginResponse)(nil),   // 13: millrace.v1.LoginResponse
+	(*BootstrapAction)(nil), // 14: millrace.v1.BootstrapAction
+	nil,                     // 15: millrace.v1.Program.EnvEntry
+	nil,                     // 16: millrace.v1.Program.PropertiesEntry
 }
 var file_types_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Program.kind:type_name -> millrace.v1.ProgramKind
 	4,  // 1: millrace.v1.Program.executable:type_name -> millrace.v1.ShippedFile
 	4,  // 2: millrace.v1.Program.files:type_name -> millrace.v1.ShippedFile
-	13, // 3: millrace.v1.Program.env:type_name -> millrace.v1.Program.EnvEntry
-	14, // 4: millrace.v1.Program.properties:type_name -> millrace.v1.Program.PropertiesEntry
+	15, // 3: millrace.v1.Program.env:type_name -> millrace.v1.Program.EnvEntry
+	16, // 4: millrace.v1.Program.properties:type_name -> millrace.v1.Program.PropertiesEntry
 	6,  // 5: millrace.v1.Split.pieces:type_name -> millrace.v1.Piece
 	2,  // 6: millrace.v1.Failure.kind:type_name -> millrace.v1.FailureKind
 	11, // 7: millrace.v1.AttemptResult.failure:type_name -> millrace.v1.Failure
 	10, // 8: millrace.v1.AttemptResult.counters:type_name -> millrace.v1.Counter
 	9,  // 9: millrace.v1.AttemptResult.segment:type_name -> millrace.v1.Ledger
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	3,  // 10: millrace.v1.LoginResponse.store:type_name -> millrace.v1.ObjectStore
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_types_proto_init() }
@@ -1215,7 +1419,7 @@ func file_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_types_proto_rawDesc), len(file_types_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

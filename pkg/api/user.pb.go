@@ -125,6 +125,8 @@ func (*GetSiteRequest) Descriptor() ([]byte, []int) {
 
 type Site struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	NoExec        bool                   `protobuf:"varint,6,opt,name=no_exec,json=noExec,proto3" json:"no_exec,omitempty"` // node exec is switched off
+	Ca            *CAState               `protobuf:"bytes,7,opt,name=ca,proto3" json:"ca,omitempty"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	SystemPrefix  string                 `protobuf:"bytes,3,opt,name=system_prefix,json=systemPrefix,proto3" json:"system_prefix,omitempty"`
@@ -162,6 +164,20 @@ func (x *Site) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Site.ProtoReflect.Descriptor instead.
 func (*Site) Descriptor() ([]byte, []int) {
 	return file_user_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Site) GetNoExec() bool {
+	if x != nil {
+		return x.NoExec
+	}
+	return false
+}
+
+func (x *Site) GetCa() *CAState {
+	if x != nil {
+		return x.Ca
+	}
+	return nil
 }
 
 func (x *Site) GetId() string {
@@ -689,6 +705,8 @@ type ListJobsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	States        []string               `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty"`
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`   // of jobs in the answer; 0: all in one answer
+	Before        uint64                 `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"` // ListJobsResponse.more of the answer before; 0: from the newest on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -737,9 +755,26 @@ func (x *ListJobsRequest) GetStates() []string {
 	return nil
 }
 
+func (x *ListJobsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListJobsRequest) GetBefore() uint64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
 type ListJobsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Jobs          []*Job                 `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"` // newest first
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Jobs  []*Job                 `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`  // newest first
+	More  uint64                 `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // to be asked for next; 0: that was the last
+	// Why jobs of the history are listed with their id, name, user, state and times alone; "": they are not.
+	Brief         string `protobuf:"bytes,3,opt,name=brief,proto3" json:"brief,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -779,6 +814,20 @@ func (x *ListJobsResponse) GetJobs() []*Job {
 		return x.Jobs
 	}
 	return nil
+}
+
+func (x *ListJobsResponse) GetMore() uint64 {
+	if x != nil {
+		return x.More
+	}
+	return 0
+}
+
+func (x *ListJobsResponse) GetBrief() string {
+	if x != nil {
+		return x.Brief
+	}
+	return ""
 }
 
 type CancelJobRequest struct {
@@ -2183,7 +2232,12 @@ type Node struct {
 	JoinedAt      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=joined_at,json=joinedAt,proto3" json:"joined_at,omitempty"`
 	LastSeenAt    *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`
 	Leader        bool                   `protobuf:"varint,18,opt,name=leader,proto3" json:"leader,omitempty"`
-	Member        string                 `protobuf:"bytes,19,opt,name=member,proto3" json:"member,omitempty"` // of a master: VOTER, LEARNER (it gets the log and has no vote yet), NONE
+	Member        string                 `protobuf:"bytes,19,opt,name=member,proto3" json:"member,omitempty"`       // of a master: VOTER, LEARNER (it gets the log and has no vote yet), NONE
+	Protocol      int32                  `protobuf:"varint,20,opt,name=protocol,proto3" json:"protocol,omitempty"`  // that it speaks
+	Provider      string                 `protobuf:"bytes,21,opt,name=provider,proto3" json:"provider,omitempty"`   // that launched it; "" = it joined by itself
+	Pooled        bool                   `protobuf:"varint,22,opt,name=pooled,proto3" json:"pooled,omitempty"`      // it is of the site's pool: it goes back there
+	Bootstrap     string                 `protobuf:"bytes,23,opt,name=bootstrap,proto3" json:"bootstrap,omitempty"` // of a cluster with bootstrap actions: WAITING, RUNNING, DONE, FAILED; "" = there are none
+	Disks         []*NodeDisk            `protobuf:"bytes,24,rep,name=disks,proto3" json:"disks,omitempty"`         // of a core node that is up: where its blocks are
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2351,6 +2405,850 @@ func (x *Node) GetMember() string {
 	return ""
 }
 
+func (x *Node) GetProtocol() int32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Node) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Node) GetPooled() bool {
+	if x != nil {
+		return x.Pooled
+	}
+	return false
+}
+
+func (x *Node) GetBootstrap() string {
+	if x != nil {
+		return x.Bootstrap
+	}
+	return ""
+}
+
+func (x *Node) GetDisks() []*NodeDisk {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+// NodeDisk is one of the disks on which a core node keeps blocks.
+type NodeDisk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Dir           string                 `protobuf:"bytes,1,opt,name=dir,proto3" json:"dir,omitempty"`
+	CapacityBytes int64                  `protobuf:"varint,2,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"` // 0 if it has failed
+	FreeBytes     int64                  `protobuf:"varint,3,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`             // for blocks: the reserve is taken off
+	ReserveBytes  int64                  `protobuf:"varint,4,opt,name=reserve_bytes,json=reserveBytes,proto3" json:"reserve_bytes,omitempty"`    // kept for tasks
+	Failed        bool                   `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`                                    // its blocks are gone from the node
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`                                     // why it takes no blocks; "" = it does, or is full
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDisk) Reset() {
+	*x = NodeDisk{}
+	mi := &file_user_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDisk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDisk) ProtoMessage() {}
+
+func (x *NodeDisk) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDisk.ProtoReflect.Descriptor instead.
+func (*NodeDisk) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *NodeDisk) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *NodeDisk) GetCapacityBytes() int64 {
+	if x != nil {
+		return x.CapacityBytes
+	}
+	return 0
+}
+
+func (x *NodeDisk) GetFreeBytes() int64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
+func (x *NodeDisk) GetReserveBytes() int64 {
+	if x != nil {
+		return x.ReserveBytes
+	}
+	return 0
+}
+
+func (x *NodeDisk) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
+func (x *NodeDisk) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type NodeLogsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`            // as DrainNodeRequest's
+	Bootstrap     bool                   `protobuf:"varint,2,opt,name=bootstrap,proto3" json:"bootstrap,omitempty"` // the output of bootstrap actions, all of it, instead of the node's own last lines
+	Follow        bool                   `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeLogsRequest) Reset() {
+	*x = NodeLogsRequest{}
+	mi := &file_user_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeLogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeLogsRequest) ProtoMessage() {}
+
+func (x *NodeLogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeLogsRequest.ProtoReflect.Descriptor instead.
+func (*NodeLogsRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *NodeLogsRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeLogsRequest) GetBootstrap() bool {
+	if x != nil {
+		return x.Bootstrap
+	}
+	return false
+}
+
+func (x *NodeLogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+type NodeLogsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeLogsResponse) Reset() {
+	*x = NodeLogsResponse{}
+	mi := &file_user_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeLogsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeLogsResponse) ProtoMessage() {}
+
+func (x *NodeLogsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeLogsResponse.ProtoReflect.Descriptor instead.
+func (*NodeLogsResponse) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *NodeLogsResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type ExecNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`                             // as DrainNodeRequest's
+	Command       []string               `protobuf:"bytes,2,rep,name=command,proto3" json:"command,omitempty"`                       // program and arguments, no shell
+	Stdin         []byte                 `protobuf:"bytes,3,opt,name=stdin,proto3" json:"stdin,omitempty"`                           // at most 1 MiB
+	TimeoutMs     int64                  `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // 0 = 10 minutes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecNodeRequest) Reset() {
+	*x = ExecNodeRequest{}
+	mi := &file_user_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecNodeRequest) ProtoMessage() {}
+
+func (x *ExecNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecNodeRequest.ProtoReflect.Descriptor instead.
+func (*ExecNodeRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ExecNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ExecNodeRequest) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *ExecNodeRequest) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
+}
+
+func (x *ExecNodeRequest) GetTimeoutMs() int64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+type ExecNodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Piece:
+	//
+	//	*ExecNodeResponse_Stdout
+	//	*ExecNodeResponse_Stderr
+	//	*ExecNodeResponse_End
+	Piece         isExecNodeResponse_Piece `protobuf_oneof:"piece"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecNodeResponse) Reset() {
+	*x = ExecNodeResponse{}
+	mi := &file_user_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecNodeResponse) ProtoMessage() {}
+
+func (x *ExecNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecNodeResponse.ProtoReflect.Descriptor instead.
+func (*ExecNodeResponse) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ExecNodeResponse) GetPiece() isExecNodeResponse_Piece {
+	if x != nil {
+		return x.Piece
+	}
+	return nil
+}
+
+func (x *ExecNodeResponse) GetStdout() []byte {
+	if x != nil {
+		if x, ok := x.Piece.(*ExecNodeResponse_Stdout); ok {
+			return x.Stdout
+		}
+	}
+	return nil
+}
+
+func (x *ExecNodeResponse) GetStderr() []byte {
+	if x != nil {
+		if x, ok := x.Piece.(*ExecNodeResponse_Stderr); ok {
+			return x.Stderr
+		}
+	}
+	return nil
+}
+
+func (x *ExecNodeResponse) GetEnd() *ExecEnd {
+	if x != nil {
+		if x, ok := x.Piece.(*ExecNodeResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isExecNodeResponse_Piece interface {
+	isExecNodeResponse_Piece()
+}
+
+type ExecNodeResponse_Stdout struct {
+	Stdout []byte `protobuf:"bytes,1,opt,name=stdout,proto3,oneof"`
+}
+
+type ExecNodeResponse_Stderr struct {
+	Stderr []byte `protobuf:"bytes,2,opt,name=stderr,proto3,oneof"`
+}
+
+type ExecNodeResponse_End struct {
+	End *ExecEnd `protobuf:"bytes,3,opt,name=end,proto3,oneof"` // last
+}
+
+func (*ExecNodeResponse_Stdout) isExecNodeResponse_Piece() {}
+
+func (*ExecNodeResponse_Stderr) isExecNodeResponse_Piece() {}
+
+func (*ExecNodeResponse_End) isExecNodeResponse_Piece() {}
+
+type ExecEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ExitCode      int32                  `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	Signal        string                 `protobuf:"bytes,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"` // it could not be started, or was ended for its time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecEnd) Reset() {
+	*x = ExecEnd{}
+	mi := &file_user_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecEnd) ProtoMessage() {}
+
+func (x *ExecEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecEnd.ProtoReflect.Descriptor instead.
+func (*ExecEnd) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ExecEnd) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *ExecEnd) GetSignal() string {
+	if x != nil {
+		return x.Signal
+	}
+	return ""
+}
+
+func (x *ExecEnd) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type DrainNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`                             // id, or the beginning of one that no other begins with, or name
+	GraceMs       *int64                 `protobuf:"varint,2,opt,name=grace_ms,json=graceMs,proto3,oneof" json:"grace_ms,omitempty"` // what still runs then is killed; not set: 5 minutes, or as it was if it drains already
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_user_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *DrainNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DrainNodeRequest) GetGraceMs() int64 {
+	if x != nil && x.GraceMs != nil {
+		return *x.GraceMs
+	}
+	return 0
+}
+
+func (x *DrainNodeRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type GetDrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // as DrainNodeRequest's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDrainRequest) Reset() {
+	*x = GetDrainRequest{}
+	mi := &file_user_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDrainRequest) ProtoMessage() {}
+
+func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
+func (*GetDrainRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *GetDrainRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type ResumeNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // as DrainNodeRequest's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeNodeRequest) Reset() {
+	*x = ResumeNodeRequest{}
+	mi := &file_user_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeNodeRequest) ProtoMessage() {}
+
+func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
+func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ResumeNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type RemoveNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`    // as DrainNodeRequest's
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // though blocks are lost with it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeRequest) Reset() {
+	*x = RemoveNodeRequest{}
+	mi := &file_user_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeRequest) ProtoMessage() {}
+
+func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
+func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *RemoveNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RemoveNodeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// NodeDrain is what it takes to drain a node: all of it in a dry run, what is left of it later.
+type NodeDrain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Drained       bool                   `protobuf:"varint,2,opt,name=drained,proto3" json:"drained,omitempty"`                         // nothing is left on it
+	Blocks        int64                  `protobuf:"varint,3,opt,name=blocks,proto3" json:"blocks,omitempty"`                           // that are to be copied
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`                             // of these
+	EstimateMs    int64                  `protobuf:"varint,5,opt,name=estimate_ms,json=estimateMs,proto3" json:"estimate_ms,omitempty"` // until they are; 0: not known
+	Waiting       []*BlockWaiting        `protobuf:"bytes,6,rep,name=waiting,proto3" json:"waiting,omitempty"`                          // those of them that no node can take, the first hundred
+	WaitingTotal  int64                  `protobuf:"varint,7,opt,name=waiting_total,json=waitingTotal,proto3" json:"waiting_total,omitempty"`
+	Writing       int64                  `protobuf:"varint,8,opt,name=writing,proto3" json:"writing,omitempty"`             // blocks that lie there and are not final yet
+	Attempts      int64                  `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`           // that are not over
+	KillAt        *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=kill_at,json=killAt,proto3" json:"kill_at,omitempty"` // what runs then is killed
+	Jobs          []string               `protobuf:"bytes,11,rep,name=jobs,proto3" json:"jobs,omitempty"`                   // that are still to read map output that lies there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDrain) Reset() {
+	*x = NodeDrain{}
+	mi := &file_user_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDrain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDrain) ProtoMessage() {}
+
+func (x *NodeDrain) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDrain.ProtoReflect.Descriptor instead.
+func (*NodeDrain) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *NodeDrain) GetNode() *Node {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+func (x *NodeDrain) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
+func (x *NodeDrain) GetBlocks() int64 {
+	if x != nil {
+		return x.Blocks
+	}
+	return 0
+}
+
+func (x *NodeDrain) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *NodeDrain) GetEstimateMs() int64 {
+	if x != nil {
+		return x.EstimateMs
+	}
+	return 0
+}
+
+func (x *NodeDrain) GetWaiting() []*BlockWaiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *NodeDrain) GetWaitingTotal() int64 {
+	if x != nil {
+		return x.WaitingTotal
+	}
+	return 0
+}
+
+func (x *NodeDrain) GetWriting() int64 {
+	if x != nil {
+		return x.Writing
+	}
+	return 0
+}
+
+func (x *NodeDrain) GetAttempts() int64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *NodeDrain) GetKillAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.KillAt
+	}
+	return nil
+}
+
+func (x *NodeDrain) GetJobs() []string {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// BlockWaiting is a block that cannot be copied now.
+type BlockWaiting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Block         uint64                 `protobuf:"varint,2,opt,name=block,proto3" json:"block,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockWaiting) Reset() {
+	*x = BlockWaiting{}
+	mi := &file_user_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockWaiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockWaiting) ProtoMessage() {}
+
+func (x *BlockWaiting) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockWaiting.ProtoReflect.Descriptor instead.
+func (*BlockWaiting) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *BlockWaiting) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *BlockWaiting) GetBlock() uint64 {
+	if x != nil {
+		return x.Block
+	}
+	return 0
+}
+
+func (x *BlockWaiting) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *BlockWaiting) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type GetClusterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"` // name or id; "" = default
@@ -2360,7 +3258,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_user_proto_msgTypes[28]
+	mi := &file_user_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +3270,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[28]
+	mi := &file_user_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +3283,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{28}
+	return file_user_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetClusterRequest) GetCluster() string {
@@ -2403,7 +3301,7 @@ type ListClustersRequest struct {
 
 func (x *ListClustersRequest) Reset() {
 	*x = ListClustersRequest{}
-	mi := &file_user_proto_msgTypes[29]
+	mi := &file_user_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +3313,7 @@ func (x *ListClustersRequest) String() string {
 func (*ListClustersRequest) ProtoMessage() {}
 
 func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[29]
+	mi := &file_user_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +3326,7 @@ func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersRequest.ProtoReflect.Descriptor instead.
 func (*ListClustersRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{29}
+	return file_user_proto_rawDescGZIP(), []int{41}
 }
 
 type ListClustersResponse struct {
@@ -2440,7 +3338,7 @@ type ListClustersResponse struct {
 
 func (x *ListClustersResponse) Reset() {
 	*x = ListClustersResponse{}
-	mi := &file_user_proto_msgTypes[30]
+	mi := &file_user_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +3350,7 @@ func (x *ListClustersResponse) String() string {
 func (*ListClustersResponse) ProtoMessage() {}
 
 func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[30]
+	mi := &file_user_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +3363,7 @@ func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersResponse.ProtoReflect.Descriptor instead.
 func (*ListClustersResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{30}
+	return file_user_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListClustersResponse) GetClusters() []*Cluster {
@@ -2481,13 +3379,22 @@ type InstanceGroup struct {
 	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	Target        int64                  `protobuf:"varint,3,opt,name=target,proto3" json:"target,omitempty"`
 	Running       int64                  `protobuf:"varint,4,opt,name=running,proto3" json:"running,omitempty"`
+	Provider      string                 `protobuf:"bytes,5,opt,name=provider,proto3" json:"provider,omitempty"`
+	Launching     int64                  `protobuf:"varint,6,opt,name=launching,proto3" json:"launching,omitempty"` // asked of the provider, not joined yet
+	Bootstrapping int64                  `protobuf:"varint,7,opt,name=bootstrapping,proto3" json:"bootstrapping,omitempty"`
+	Draining      int64                  `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
+	Missing       int64                  `protobuf:"varint,9,opt,name=missing,proto3" json:"missing,omitempty"`      // that the provider cannot give now
+	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`        // why it is not at its target, "" = it is, or is about to be
+	Suspended     bool                   `protobuf:"varint,11,opt,name=suspended,proto3" json:"suspended,omitempty"` // it grows no more until it is resized
+	Min           *int64                 `protobuf:"varint,12,opt,name=min,proto3,oneof" json:"min,omitempty"`       // of a group that scales by itself
+	Max           *int64                 `protobuf:"varint,13,opt,name=max,proto3,oneof" json:"max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InstanceGroup) Reset() {
 	*x = InstanceGroup{}
-	mi := &file_user_proto_msgTypes[31]
+	mi := &file_user_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +3406,7 @@ func (x *InstanceGroup) String() string {
 func (*InstanceGroup) ProtoMessage() {}
 
 func (x *InstanceGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[31]
+	mi := &file_user_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +3419,7 @@ func (x *InstanceGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceGroup.ProtoReflect.Descriptor instead.
 func (*InstanceGroup) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{31}
+	return file_user_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InstanceGroup) GetId() string {
@@ -2543,25 +3450,1598 @@ func (x *InstanceGroup) GetRunning() int64 {
 	return 0
 }
 
-type Cluster struct {
+func (x *InstanceGroup) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *InstanceGroup) GetLaunching() int64 {
+	if x != nil {
+		return x.Launching
+	}
+	return 0
+}
+
+func (x *InstanceGroup) GetBootstrapping() int64 {
+	if x != nil {
+		return x.Bootstrapping
+	}
+	return 0
+}
+
+func (x *InstanceGroup) GetDraining() int64 {
+	if x != nil {
+		return x.Draining
+	}
+	return 0
+}
+
+func (x *InstanceGroup) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *InstanceGroup) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *InstanceGroup) GetSuspended() bool {
+	if x != nil {
+		return x.Suspended
+	}
+	return false
+}
+
+func (x *InstanceGroup) GetMin() int64 {
+	if x != nil && x.Min != nil {
+		return *x.Min
+	}
+	return 0
+}
+
+func (x *InstanceGroup) GetMax() int64 {
+	if x != nil && x.Max != nil {
+		return *x.Max
+	}
+	return 0
+}
+
+type Tag struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	Problems      []string               `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
-	Masters       []*Node                `protobuf:"bytes,5,rep,name=masters,proto3" json:"masters,omitempty"`
-	Groups        []*InstanceGroup       `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
-	SlotsTotal    int64                  `protobuf:"varint,7,opt,name=slots_total,json=slotsTotal,proto3" json:"slots_total,omitempty"`
-	SlotsRunning  int64                  `protobuf:"varint,8,opt,name=slots_running,json=slotsRunning,proto3" json:"slots_running,omitempty"`
-	QueuedTasks   int64                  `protobuf:"varint,9,opt,name=queued_tasks,json=queuedTasks,proto3" json:"queued_tasks,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *Tag) Reset() {
+	*x = Tag{}
+	mi := &file_user_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tag) ProtoMessage() {}
+
+func (x *Tag) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tag.ProtoReflect.Descriptor instead.
+func (*Tag) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Tag) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Tag) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type CreateClusterRequest struct {
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Name                 string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Groups               []*GroupTarget         `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	BootstrapActions     []*BootstrapAction     `protobuf:"bytes,3,rep,name=bootstrap_actions,json=bootstrapActions,proto3" json:"bootstrap_actions,omitempty"`
+	Provider             string                 `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`                                       // pool, process, or one that masters were started with; "" = the site's usual one
+	StepConcurrency      int32                  `protobuf:"varint,5,opt,name=step_concurrency,json=stepConcurrency,proto3" json:"step_concurrency,omitempty"` // jobs at once; 0 = without limit
+	Tags                 []*Tag                 `protobuf:"bytes,6,rep,name=tags,proto3" json:"tags,omitempty"`
+	TerminationProtected bool                   `protobuf:"varint,7,opt,name=termination_protected,json=terminationProtected,proto3" json:"termination_protected,omitempty"`
+	AutoTerminateMs      int64                  `protobuf:"varint,8,opt,name=auto_terminate_ms,json=autoTerminateMs,proto3" json:"auto_terminate_ms,omitempty"`             // after so long without a job; 0 = never
+	TerminateAfterSteps  bool                   `protobuf:"varint,9,opt,name=terminate_after_steps,json=terminateAfterSteps,proto3" json:"terminate_after_steps,omitempty"` // when the jobs that it has got have ended
+	RequestId            string                 `protobuf:"bytes,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *CreateClusterRequest) Reset() {
+	*x = CreateClusterRequest{}
+	mi := &file_user_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateClusterRequest) ProtoMessage() {}
+
+func (x *CreateClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateClusterRequest.ProtoReflect.Descriptor instead.
+func (*CreateClusterRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *CreateClusterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateClusterRequest) GetGroups() []*GroupTarget {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *CreateClusterRequest) GetBootstrapActions() []*BootstrapAction {
+	if x != nil {
+		return x.BootstrapActions
+	}
+	return nil
+}
+
+func (x *CreateClusterRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *CreateClusterRequest) GetStepConcurrency() int32 {
+	if x != nil {
+		return x.StepConcurrency
+	}
+	return 0
+}
+
+func (x *CreateClusterRequest) GetTags() []*Tag {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *CreateClusterRequest) GetTerminationProtected() bool {
+	if x != nil {
+		return x.TerminationProtected
+	}
+	return false
+}
+
+func (x *CreateClusterRequest) GetAutoTerminateMs() int64 {
+	if x != nil {
+		return x.AutoTerminateMs
+	}
+	return 0
+}
+
+func (x *CreateClusterRequest) GetTerminateAfterSteps() bool {
+	if x != nil {
+		return x.TerminateAfterSteps
+	}
+	return false
+}
+
+func (x *CreateClusterRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// GroupTarget is how many nodes a group shall have, or the bounds within which it scales by itself.
+type GroupTarget struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"` // CORE, TASK
+	Target        *int64                 `protobuf:"varint,2,opt,name=target,proto3,oneof" json:"target,omitempty"`
+	Min           *int64                 `protobuf:"varint,3,opt,name=min,proto3,oneof" json:"min,omitempty"`
+	Max           *int64                 `protobuf:"varint,4,opt,name=max,proto3,oneof" json:"max,omitempty"` // 0, with min 0: it scales by itself no more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupTarget) Reset() {
+	*x = GroupTarget{}
+	mi := &file_user_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupTarget) ProtoMessage() {}
+
+func (x *GroupTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupTarget.ProtoReflect.Descriptor instead.
+func (*GroupTarget) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *GroupTarget) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *GroupTarget) GetTarget() int64 {
+	if x != nil && x.Target != nil {
+		return *x.Target
+	}
+	return 0
+}
+
+func (x *GroupTarget) GetMin() int64 {
+	if x != nil && x.Min != nil {
+		return *x.Min
+	}
+	return 0
+}
+
+func (x *GroupTarget) GetMax() int64 {
+	if x != nil && x.Max != nil {
+		return *x.Max
+	}
+	return 0
+}
+
+type ResizeClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`                       // name or id; "" = default
+	Groups        []*GroupTarget         `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`                         // that change
+	GraceMs       *int64                 `protobuf:"varint,3,opt,name=grace_ms,json=graceMs,proto3,oneof" json:"grace_ms,omitempty"` // what still runs on nodes that leave then is killed; not set: 5 minutes
+	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResizeClusterRequest) Reset() {
+	*x = ResizeClusterRequest{}
+	mi := &file_user_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResizeClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResizeClusterRequest) ProtoMessage() {}
+
+func (x *ResizeClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResizeClusterRequest.ProtoReflect.Descriptor instead.
+func (*ResizeClusterRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ResizeClusterRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ResizeClusterRequest) GetGroups() []*GroupTarget {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ResizeClusterRequest) GetGraceMs() int64 {
+	if x != nil && x.GraceMs != nil {
+		return *x.GraceMs
+	}
+	return 0
+}
+
+func (x *ResizeClusterRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type ResizeClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Groups        []*GroupPlan           `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResizeClusterResponse) Reset() {
+	*x = ResizeClusterResponse{}
+	mi := &file_user_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResizeClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResizeClusterResponse) ProtoMessage() {}
+
+func (x *ResizeClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResizeClusterResponse.ProtoReflect.Descriptor instead.
+func (*ResizeClusterResponse) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ResizeClusterResponse) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+func (x *ResizeClusterResponse) GetGroups() []*GroupPlan {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// GroupPlan is what it takes to bring a group to a target.
+type GroupPlan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	From          int64                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"` // nodes that count now
+	To            int64                  `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	Add           int64                  `protobuf:"varint,4,opt,name=add,proto3" json:"add,omitempty"`
+	Missing       int64                  `protobuf:"varint,5,opt,name=missing,proto3" json:"missing,omitempty"` // of those to add: more than the provider has now
+	Drain         []string               `protobuf:"bytes,6,rep,name=drain,proto3" json:"drain,omitempty"`      // node ids, the first to leave first
+	Blocks        int64                  `protobuf:"varint,7,opt,name=blocks,proto3" json:"blocks,omitempty"`   // to be moved
+	Bytes         int64                  `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Attempts      int64                  `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"` // that run on those that leave
+	EstimateMs    int64                  `protobuf:"varint,10,opt,name=estimate_ms,json=estimateMs,proto3" json:"estimate_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupPlan) Reset() {
+	*x = GroupPlan{}
+	mi := &file_user_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupPlan) ProtoMessage() {}
+
+func (x *GroupPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupPlan.ProtoReflect.Descriptor instead.
+func (*GroupPlan) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *GroupPlan) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *GroupPlan) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *GroupPlan) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *GroupPlan) GetAdd() int64 {
+	if x != nil {
+		return x.Add
+	}
+	return 0
+}
+
+func (x *GroupPlan) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *GroupPlan) GetDrain() []string {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+func (x *GroupPlan) GetBlocks() int64 {
+	if x != nil {
+		return x.Blocks
+	}
+	return 0
+}
+
+func (x *GroupPlan) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *GroupPlan) GetAttempts() int64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *GroupPlan) GetEstimateMs() int64 {
+	if x != nil {
+		return x.EstimateMs
+	}
+	return 0
+}
+
+type SetClusterRequest struct {
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Cluster              string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	TerminationProtected *bool                  `protobuf:"varint,2,opt,name=termination_protected,json=terminationProtected,proto3,oneof" json:"termination_protected,omitempty"`
+	StepConcurrency      *int32                 `protobuf:"varint,3,opt,name=step_concurrency,json=stepConcurrency,proto3,oneof" json:"step_concurrency,omitempty"`
+	AutoTerminateMs      *int64                 `protobuf:"varint,4,opt,name=auto_terminate_ms,json=autoTerminateMs,proto3,oneof" json:"auto_terminate_ms,omitempty"`
+	TerminateAfterSteps  *bool                  `protobuf:"varint,5,opt,name=terminate_after_steps,json=terminateAfterSteps,proto3,oneof" json:"terminate_after_steps,omitempty"`
+	PutTags              []*Tag                 `protobuf:"bytes,6,rep,name=put_tags,json=putTags,proto3" json:"put_tags,omitempty"`
+	RemoveTags           []string               `protobuf:"bytes,7,rep,name=remove_tags,json=removeTags,proto3" json:"remove_tags,omitempty"`
+	BootstrapActions     []*BootstrapAction     `protobuf:"bytes,8,rep,name=bootstrap_actions,json=bootstrapActions,proto3" json:"bootstrap_actions,omitempty"` // in the place of those that it has; none = they stay
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *SetClusterRequest) Reset() {
+	*x = SetClusterRequest{}
+	mi := &file_user_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetClusterRequest) ProtoMessage() {}
+
+func (x *SetClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetClusterRequest.ProtoReflect.Descriptor instead.
+func (*SetClusterRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *SetClusterRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *SetClusterRequest) GetTerminationProtected() bool {
+	if x != nil && x.TerminationProtected != nil {
+		return *x.TerminationProtected
+	}
+	return false
+}
+
+func (x *SetClusterRequest) GetStepConcurrency() int32 {
+	if x != nil && x.StepConcurrency != nil {
+		return *x.StepConcurrency
+	}
+	return 0
+}
+
+func (x *SetClusterRequest) GetAutoTerminateMs() int64 {
+	if x != nil && x.AutoTerminateMs != nil {
+		return *x.AutoTerminateMs
+	}
+	return 0
+}
+
+func (x *SetClusterRequest) GetTerminateAfterSteps() bool {
+	if x != nil && x.TerminateAfterSteps != nil {
+		return *x.TerminateAfterSteps
+	}
+	return false
+}
+
+func (x *SetClusterRequest) GetPutTags() []*Tag {
+	if x != nil {
+		return x.PutTags
+	}
+	return nil
+}
+
+func (x *SetClusterRequest) GetRemoveTags() []string {
+	if x != nil {
+		return x.RemoveTags
+	}
+	return nil
+}
+
+func (x *SetClusterRequest) GetBootstrapActions() []*BootstrapAction {
+	if x != nil {
+		return x.BootstrapActions
+	}
+	return nil
+}
+
+type TerminateClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TerminateClusterRequest) Reset() {
+	*x = TerminateClusterRequest{}
+	mi := &file_user_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TerminateClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TerminateClusterRequest) ProtoMessage() {}
+
+func (x *TerminateClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TerminateClusterRequest.ProtoReflect.Descriptor instead.
+func (*TerminateClusterRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *TerminateClusterRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+type ListEventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	After         uint64                 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"` // number of the last one that the caller has; 0 = from the first that is kept
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsRequest) Reset() {
+	*x = ListEventsRequest{}
+	mi := &file_user_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsRequest) ProtoMessage() {}
+
+func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListEventsRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ListEventsRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+type ListEventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*ClusterEvent        `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"` // the oldest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsResponse) Reset() {
+	*x = ListEventsResponse{}
+	mi := &file_user_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsResponse) ProtoMessage() {}
+
+func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListEventsResponse) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ListEventsResponse) GetEvents() []*ClusterEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+type ClusterEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // of the cluster, from 1 on without a gap
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`       // CLUSTER, GROUP, NODE, SCALING, BOOTSTRAP, DISK
+	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"` // id of what it is about
+	Message       string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterEvent) Reset() {
+	*x = ClusterEvent{}
+	mi := &file_user_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterEvent) ProtoMessage() {}
+
+func (x *ClusterEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterEvent.ProtoReflect.Descriptor instead.
+func (*ClusterEvent) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ClusterEvent) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ClusterEvent) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ClusterEvent) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ClusterEvent) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *ClusterEvent) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type ListBinariesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBinariesRequest) Reset() {
+	*x = ListBinariesRequest{}
+	mi := &file_user_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBinariesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBinariesRequest) ProtoMessage() {}
+
+func (x *ListBinariesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBinariesRequest.ProtoReflect.Descriptor instead.
+func (*ListBinariesRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{55}
+}
+
+type ListBinariesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Binaries      []*Binary              `protobuf:"bytes,1,rep,name=binaries,proto3" json:"binaries,omitempty"`
+	CaPem         []byte                 `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBinariesResponse) Reset() {
+	*x = ListBinariesResponse{}
+	mi := &file_user_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBinariesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBinariesResponse) ProtoMessage() {}
+
+func (x *ListBinariesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBinariesResponse.ProtoReflect.Descriptor instead.
+func (*ListBinariesResponse) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListBinariesResponse) GetBinaries() []*Binary {
+	if x != nil {
+		return x.Binaries
+	}
+	return nil
+}
+
+func (x *ListBinariesResponse) GetCaPem() []byte {
+	if x != nil {
+		return x.CaPem
+	}
+	return nil
+}
+
+// Binary is a build of millrace that a master serves at /v1/binaries/OS-ARCH.
+type Binary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Os            string                 `protobuf:"bytes,1,opt,name=os,proto3" json:"os,omitempty"`     // linux
+	Arch          string                 `protobuf:"bytes,2,opt,name=arch,proto3" json:"arch,omitempty"` // as Go calls it: amd64, arm64
+	Sha256        string                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Binary) Reset() {
+	*x = Binary{}
+	mi := &file_user_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Binary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Binary) ProtoMessage() {}
+
+func (x *Binary) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Binary.ProtoReflect.Descriptor instead.
+func (*Binary) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *Binary) GetOs() string {
+	if x != nil {
+		return x.Os
+	}
+	return ""
+}
+
+func (x *Binary) GetArch() string {
+	if x != nil {
+		return x.Arch
+	}
+	return ""
+}
+
+func (x *Binary) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *Binary) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Binary) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+type User struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"` // admin, submit, read
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	LastLoginAt   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_login_at,json=lastLoginAt,proto3" json:"last_login_at,omitempty"`
+	Code          string                 `protobuf:"bytes,5,opt,name=code,proto3" json:"code,omitempty"` // for millrace login: only in the answer that made it
+	CodeExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=code_expires_at,json=codeExpiresAt,proto3" json:"code_expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *User) Reset() {
+	*x = User{}
+	mi := &file_user_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *User) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*User) ProtoMessage() {}
+
+func (x *User) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use User.ProtoReflect.Descriptor instead.
+func (*User) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *User) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *User) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *User) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *User) GetLastLoginAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastLoginAt
+	}
+	return nil
+}
+
+func (x *User) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *User) GetCodeExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CodeExpiresAt
+	}
+	return nil
+}
+
+type CreateUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	CodeTtlMs     int64                  `protobuf:"varint,3,opt,name=code_ttl_ms,json=codeTtlMs,proto3" json:"code_ttl_ms,omitempty"` // 0 = 24 h
+	RequestId     string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`    // the same one again is answered with the same code
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateUserRequest) Reset() {
+	*x = CreateUserRequest{}
+	mi := &file_user_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateUserRequest) ProtoMessage() {}
+
+func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateUserRequest.ProtoReflect.Descriptor instead.
+func (*CreateUserRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *CreateUserRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateUserRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *CreateUserRequest) GetCodeTtlMs() int64 {
+	if x != nil {
+		return x.CodeTtlMs
+	}
+	return 0
+}
+
+func (x *CreateUserRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type CreateLoginCodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	CodeTtlMs     int64                  `protobuf:"varint,2,opt,name=code_ttl_ms,json=codeTtlMs,proto3" json:"code_ttl_ms,omitempty"` // 0 = 24 h
+	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`    // as CreateUserRequest's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateLoginCodeRequest) Reset() {
+	*x = CreateLoginCodeRequest{}
+	mi := &file_user_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateLoginCodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateLoginCodeRequest) ProtoMessage() {}
+
+func (x *CreateLoginCodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateLoginCodeRequest.ProtoReflect.Descriptor instead.
+func (*CreateLoginCodeRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *CreateLoginCodeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateLoginCodeRequest) GetCodeTtlMs() int64 {
+	if x != nil {
+		return x.CodeTtlMs
+	}
+	return 0
+}
+
+func (x *CreateLoginCodeRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ListUsersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersRequest) Reset() {
+	*x = ListUsersRequest{}
+	mi := &file_user_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersRequest) ProtoMessage() {}
+
+func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
+func (*ListUsersRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{61}
+}
+
+type ListUsersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Users         []*User                `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersResponse) Reset() {
+	*x = ListUsersResponse{}
+	mi := &file_user_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersResponse) ProtoMessage() {}
+
+func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
+func (*ListUsersResponse) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ListUsersResponse) GetUsers() []*User {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+type RemoveUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveUserRequest) Reset() {
+	*x = RemoveUserRequest{}
+	mi := &file_user_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveUserRequest) ProtoMessage() {}
+
+func (x *RemoveUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveUserRequest.ProtoReflect.Descriptor instead.
+func (*RemoveUserRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *RemoveUserRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RenewLoginRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CsrDer        []byte                 `protobuf:"bytes,1,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewLoginRequest) Reset() {
+	*x = RenewLoginRequest{}
+	mi := &file_user_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewLoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewLoginRequest) ProtoMessage() {}
+
+func (x *RenewLoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewLoginRequest.ProtoReflect.Descriptor instead.
+func (*RenewLoginRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *RenewLoginRequest) GetCsrDer() []byte {
+	if x != nil {
+		return x.CsrDer
+	}
+	return nil
+}
+
+type SetSiteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NoExec        *bool                  `protobuf:"varint,1,opt,name=no_exec,json=noExec,proto3,oneof" json:"no_exec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSiteRequest) Reset() {
+	*x = SetSiteRequest{}
+	mi := &file_user_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSiteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSiteRequest) ProtoMessage() {}
+
+func (x *SetSiteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSiteRequest.ProtoReflect.Descriptor instead.
+func (*SetSiteRequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *SetSiteRequest) GetNoExec() bool {
+	if x != nil && x.NoExec != nil {
+		return *x.NoExec
+	}
+	return false
+}
+
+type RotateCARequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StatusOnly    bool                   `protobuf:"varint,1,opt,name=status_only,json=statusOnly,proto3" json:"status_only,omitempty"`
+	Finish        bool                   `protobuf:"varint,2,opt,name=finish,proto3" json:"finish,omitempty"` // go on without those that are waited for: they have to join or log in anew
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateCARequest) Reset() {
+	*x = RotateCARequest{}
+	mi := &file_user_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateCARequest) ProtoMessage() {}
+
+func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateCARequest.ProtoReflect.Descriptor instead.
+func (*RotateCARequest) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *RotateCARequest) GetStatusOnly() bool {
+	if x != nil {
+		return x.StatusOnly
+	}
+	return false
+}
+
+func (x *RotateCARequest) GetFinish() bool {
+	if x != nil {
+		return x.Finish
+	}
+	return false
+}
+
+type CAState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Phase         string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`             // STEADY; SPREADING: all learn to trust the new one; ISSUING: all get certificates of it; RETIRING: the old one is trusted no more once none is left
+	Fingerprint   string                 `protobuf:"bytes,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // SHA-256 of the CA that issues now, hex
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Waiting       []string               `protobuf:"bytes,4,rep,name=waiting,proto3" json:"waiting,omitempty"` // nodes that the next phase waits for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CAState) Reset() {
+	*x = CAState{}
+	mi := &file_user_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CAState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CAState) ProtoMessage() {}
+
+func (x *CAState) ProtoReflect() protoreflect.Message {
+	mi := &file_user_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CAState.ProtoReflect.Descriptor instead.
+func (*CAState) Descriptor() ([]byte, []int) {
+	return file_user_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *CAState) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *CAState) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *CAState) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *CAState) GetWaiting() []string {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+type Cluster struct {
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Id                   string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name                 string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	State                string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Problems             []string               `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	Masters              []*Node                `protobuf:"bytes,5,rep,name=masters,proto3" json:"masters,omitempty"`
+	Groups               []*InstanceGroup       `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
+	SlotsTotal           int64                  `protobuf:"varint,7,opt,name=slots_total,json=slotsTotal,proto3" json:"slots_total,omitempty"`
+	SlotsRunning         int64                  `protobuf:"varint,8,opt,name=slots_running,json=slotsRunning,proto3" json:"slots_running,omitempty"`
+	QueuedTasks          int64                  `protobuf:"varint,9,opt,name=queued_tasks,json=queuedTasks,proto3" json:"queued_tasks,omitempty"`
+	CreatedAt            *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Protocol             int32                  `protobuf:"varint,11,opt,name=protocol,proto3" json:"protocol,omitempty"`                      // that the site uses: what every master reads
+	Reason               string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`                           // why it is in its state: of a cluster that ends or has ended
+	ReasonCode           string                 `protobuf:"bytes,13,opt,name=reason_code,json=reasonCode,proto3" json:"reason_code,omitempty"` // as EMR has them: USER_REQUEST, ALL_STEPS_COMPLETED, AUTO_TERMINATE, BOOTSTRAP_FAILURE, …
+	ReadyAt              *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=ready_at,json=readyAt,proto3" json:"ready_at,omitempty"`          // when it first could run tasks
+	EndedAt              *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	BootstrapActions     []*BootstrapAction     `protobuf:"bytes,16,rep,name=bootstrap_actions,json=bootstrapActions,proto3" json:"bootstrap_actions,omitempty"`
+	StepConcurrency      int32                  `protobuf:"varint,17,opt,name=step_concurrency,json=stepConcurrency,proto3" json:"step_concurrency,omitempty"`
+	Tags                 []*Tag                 `protobuf:"bytes,18,rep,name=tags,proto3" json:"tags,omitempty"`
+	TerminationProtected bool                   `protobuf:"varint,19,opt,name=termination_protected,json=terminationProtected,proto3" json:"termination_protected,omitempty"`
+	AutoTerminateMs      int64                  `protobuf:"varint,20,opt,name=auto_terminate_ms,json=autoTerminateMs,proto3" json:"auto_terminate_ms,omitempty"`
+	TerminateAfterSteps  bool                   `protobuf:"varint,21,opt,name=terminate_after_steps,json=terminateAfterSteps,proto3" json:"terminate_after_steps,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_user_proto_msgTypes[32]
+	mi := &file_user_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2573,7 +5053,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[32]
+	mi := &file_user_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2586,7 +5066,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{32}
+	return file_user_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Cluster) GetId() string {
@@ -2659,19 +5139,97 @@ func (x *Cluster) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Cluster) GetProtocol() int32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Cluster) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Cluster) GetReasonCode() string {
+	if x != nil {
+		return x.ReasonCode
+	}
+	return ""
+}
+
+func (x *Cluster) GetReadyAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReadyAt
+	}
+	return nil
+}
+
+func (x *Cluster) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *Cluster) GetBootstrapActions() []*BootstrapAction {
+	if x != nil {
+		return x.BootstrapActions
+	}
+	return nil
+}
+
+func (x *Cluster) GetStepConcurrency() int32 {
+	if x != nil {
+		return x.StepConcurrency
+	}
+	return 0
+}
+
+func (x *Cluster) GetTags() []*Tag {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Cluster) GetTerminationProtected() bool {
+	if x != nil {
+		return x.TerminationProtected
+	}
+	return false
+}
+
+func (x *Cluster) GetAutoTerminateMs() int64 {
+	if x != nil {
+		return x.AutoTerminateMs
+	}
+	return 0
+}
+
+func (x *Cluster) GetTerminateAfterSteps() bool {
+	if x != nil {
+		return x.TerminateAfterSteps
+	}
+	return false
+}
+
 type CreateJoinTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`                 // core, task
-	TtlMs         int64                  `protobuf:"varint,3,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"` // 0 = 24 h
-	Uses          int32                  `protobuf:"varint,4,opt,name=uses,proto3" json:"uses,omitempty"`                // 0 = without limit
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`                            // core, task, master, pool
+	TtlMs         int64                  `protobuf:"varint,3,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`            // 0 = 24 h
+	Uses          int32                  `protobuf:"varint,4,opt,name=uses,proto3" json:"uses,omitempty"`                           // 0 = without limit
+	RequestId     string                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // the same one again is answered with the same token
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_user_proto_msgTypes[33]
+	mi := &file_user_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2683,7 +5241,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[33]
+	mi := &file_user_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2696,7 +5254,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{33}
+	return file_user_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CreateJoinTokenRequest) GetCluster() string {
@@ -2727,6 +5285,13 @@ func (x *CreateJoinTokenRequest) GetUses() int32 {
 	return 0
 }
 
+func (x *CreateJoinTokenRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type JoinToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2741,7 +5306,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_user_proto_msgTypes[34]
+	mi := &file_user_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2753,7 +5318,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[34]
+	mi := &file_user_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2766,7 +5331,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{34}
+	return file_user_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *JoinToken) GetId() string {
@@ -2819,7 +5384,7 @@ type ListJoinTokensRequest struct {
 
 func (x *ListJoinTokensRequest) Reset() {
 	*x = ListJoinTokensRequest{}
-	mi := &file_user_proto_msgTypes[35]
+	mi := &file_user_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2831,7 +5396,7 @@ func (x *ListJoinTokensRequest) String() string {
 func (*ListJoinTokensRequest) ProtoMessage() {}
 
 func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[35]
+	mi := &file_user_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2844,7 +5409,7 @@ func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{35}
+	return file_user_proto_rawDescGZIP(), []int{71}
 }
 
 type ListJoinTokensResponse struct {
@@ -2856,7 +5421,7 @@ type ListJoinTokensResponse struct {
 
 func (x *ListJoinTokensResponse) Reset() {
 	*x = ListJoinTokensResponse{}
-	mi := &file_user_proto_msgTypes[36]
+	mi := &file_user_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2868,7 +5433,7 @@ func (x *ListJoinTokensResponse) String() string {
 func (*ListJoinTokensResponse) ProtoMessage() {}
 
 func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[36]
+	mi := &file_user_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2881,7 +5446,7 @@ func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{36}
+	return file_user_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListJoinTokensResponse) GetTokens() []*JoinToken {
@@ -2900,7 +5465,7 @@ type RevokeJoinTokenRequest struct {
 
 func (x *RevokeJoinTokenRequest) Reset() {
 	*x = RevokeJoinTokenRequest{}
-	mi := &file_user_proto_msgTypes[37]
+	mi := &file_user_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2912,7 +5477,7 @@ func (x *RevokeJoinTokenRequest) String() string {
 func (*RevokeJoinTokenRequest) ProtoMessage() {}
 
 func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[37]
+	mi := &file_user_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +5490,7 @@ func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{37}
+	return file_user_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RevokeJoinTokenRequest) GetId() string {
@@ -2943,7 +5508,7 @@ type RevokeJoinTokenResponse struct {
 
 func (x *RevokeJoinTokenResponse) Reset() {
 	*x = RevokeJoinTokenResponse{}
-	mi := &file_user_proto_msgTypes[38]
+	mi := &file_user_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +5520,7 @@ func (x *RevokeJoinTokenResponse) String() string {
 func (*RevokeJoinTokenResponse) ProtoMessage() {}
 
 func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[38]
+	mi := &file_user_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +5533,7 @@ func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{38}
+	return file_user_proto_rawDescGZIP(), []int{74}
 }
 
 type AddMasterRequest struct {
@@ -2980,7 +5545,7 @@ type AddMasterRequest struct {
 
 func (x *AddMasterRequest) Reset() {
 	*x = AddMasterRequest{}
-	mi := &file_user_proto_msgTypes[39]
+	mi := &file_user_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2992,7 +5557,7 @@ func (x *AddMasterRequest) String() string {
 func (*AddMasterRequest) ProtoMessage() {}
 
 func (x *AddMasterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[39]
+	mi := &file_user_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,7 +5570,7 @@ func (x *AddMasterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMasterRequest.ProtoReflect.Descriptor instead.
 func (*AddMasterRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{39}
+	return file_user_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *AddMasterRequest) GetId() string {
@@ -3024,7 +5589,7 @@ type RemoveMasterRequest struct {
 
 func (x *RemoveMasterRequest) Reset() {
 	*x = RemoveMasterRequest{}
-	mi := &file_user_proto_msgTypes[40]
+	mi := &file_user_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3036,7 +5601,7 @@ func (x *RemoveMasterRequest) String() string {
 func (*RemoveMasterRequest) ProtoMessage() {}
 
 func (x *RemoveMasterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[40]
+	mi := &file_user_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3049,7 +5614,7 @@ func (x *RemoveMasterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMasterRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMasterRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{40}
+	return file_user_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RemoveMasterRequest) GetId() string {
@@ -3067,7 +5632,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_user_proto_msgTypes[41]
+	mi := &file_user_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +5644,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[41]
+	mi := &file_user_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +5657,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{41}
+	return file_user_proto_rawDescGZIP(), []int{77}
 }
 
 type BackupResponse struct {
@@ -3104,7 +5669,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_user_proto_msgTypes[42]
+	mi := &file_user_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3116,7 +5681,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_user_proto_msgTypes[42]
+	mi := &file_user_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3129,7 +5694,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_user_proto_rawDescGZIP(), []int{42}
+	return file_user_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -3149,8 +5714,10 @@ const file_user_proto_rawDesc = "" +
 	"\x06errors\x18\x01 \x03(\tR\x06errors\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x1b\n" +
 	"\texit_code\x18\x03 \x01(\x05R\bexitCode\"\x10\n" +
-	"\x0eGetSiteRequest\"\x9d\x01\n" +
-	"\x04Site\x12\x0e\n" +
+	"\x0eGetSiteRequest\"\xdc\x01\n" +
+	"\x04Site\x12\x17\n" +
+	"\ano_exec\x18\x06 \x01(\bR\x06noExec\x12$\n" +
+	"\x02ca\x18\a \x01(\v2\x14.millrace.v1.CAStateR\x02ca\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12#\n" +
 	"\rsystem_prefix\x18\x03 \x01(\tR\fsystemPrefix\x12.\n" +
@@ -3198,12 +5765,16 @@ const file_user_proto_rawDesc = "" +
 	"placesOnly\";\n" +
 	"\rGetJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
-	"\acluster\x18\x02 \x01(\tR\acluster\"C\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\"q\n" +
 	"\x0fListJobsRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
-	"\x06states\x18\x02 \x03(\tR\x06states\"8\n" +
+	"\x06states\x18\x02 \x03(\tR\x06states\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\x04R\x06before\"b\n" +
 	"\x10ListJobsResponse\x12$\n" +
-	"\x04jobs\x18\x01 \x03(\v2\x10.millrace.v1.JobR\x04jobs\"V\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x10.millrace.v1.JobR\x04jobs\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\x04R\x04more\x12\x14\n" +
+	"\x05brief\x18\x03 \x01(\tR\x05brief\"V\n" +
 	"\x10CancelJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x16\n" +
@@ -3338,7 +5909,7 @@ const file_user_proto_rawDesc = "" +
 	"\x10ListNodesRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"<\n" +
 	"\x11ListNodesResponse\x12'\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x11.millrace.v1.NodeR\x05nodes\"\xa3\x04\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x11.millrace.v1.NodeR\x05nodes\"\xbe\x05\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3361,17 +5932,216 @@ const file_user_proto_rawDesc = "" +
 	"\flast_seen_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastSeenAt\x12\x16\n" +
 	"\x06leader\x18\x12 \x01(\bR\x06leader\x12\x16\n" +
-	"\x06member\x18\x13 \x01(\tR\x06member\"-\n" +
+	"\x06member\x18\x13 \x01(\tR\x06member\x12\x1a\n" +
+	"\bprotocol\x18\x14 \x01(\x05R\bprotocol\x12\x1a\n" +
+	"\bprovider\x18\x15 \x01(\tR\bprovider\x12\x16\n" +
+	"\x06pooled\x18\x16 \x01(\bR\x06pooled\x12\x1c\n" +
+	"\tbootstrap\x18\x17 \x01(\tR\tbootstrap\x12+\n" +
+	"\x05disks\x18\x18 \x03(\v2\x15.millrace.v1.NodeDiskR\x05disks\"\xb7\x01\n" +
+	"\bNodeDisk\x12\x10\n" +
+	"\x03dir\x18\x01 \x01(\tR\x03dir\x12%\n" +
+	"\x0ecapacity_bytes\x18\x02 \x01(\x03R\rcapacityBytes\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\x03 \x01(\x03R\tfreeBytes\x12#\n" +
+	"\rreserve_bytes\x18\x04 \x01(\x03R\freserveBytes\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\bR\x06failed\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"[\n" +
+	"\x0fNodeLogsRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
+	"\tbootstrap\x18\x02 \x01(\bR\tbootstrap\x12\x16\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\"&\n" +
+	"\x10NodeLogsResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"t\n" +
+	"\x0fExecNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\acommand\x18\x02 \x03(\tR\acommand\x12\x14\n" +
+	"\x05stdin\x18\x03 \x01(\fR\x05stdin\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x04 \x01(\x03R\ttimeoutMs\"y\n" +
+	"\x10ExecNodeResponse\x12\x18\n" +
+	"\x06stdout\x18\x01 \x01(\fH\x00R\x06stdout\x12\x18\n" +
+	"\x06stderr\x18\x02 \x01(\fH\x00R\x06stderr\x12(\n" +
+	"\x03end\x18\x03 \x01(\v2\x14.millrace.v1.ExecEndH\x00R\x03endB\a\n" +
+	"\x05piece\"T\n" +
+	"\aExecEnd\x12\x1b\n" +
+	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"l\n" +
+	"\x10DrainNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1e\n" +
+	"\bgrace_ms\x18\x02 \x01(\x03H\x00R\agraceMs\x88\x01\x01\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRunB\v\n" +
+	"\t_grace_ms\"%\n" +
+	"\x0fGetDrainRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"'\n" +
+	"\x11ResumeNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"=\n" +
+	"\x11RemoveNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\xf4\x02\n" +
+	"\tNodeDrain\x12%\n" +
+	"\x04node\x18\x01 \x01(\v2\x11.millrace.v1.NodeR\x04node\x12\x18\n" +
+	"\adrained\x18\x02 \x01(\bR\adrained\x12\x16\n" +
+	"\x06blocks\x18\x03 \x01(\x03R\x06blocks\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x1f\n" +
+	"\vestimate_ms\x18\x05 \x01(\x03R\n" +
+	"estimateMs\x123\n" +
+	"\awaiting\x18\x06 \x03(\v2\x19.millrace.v1.BlockWaitingR\awaiting\x12#\n" +
+	"\rwaiting_total\x18\a \x01(\x03R\fwaitingTotal\x12\x18\n" +
+	"\awriting\x18\b \x01(\x03R\awriting\x12\x1a\n" +
+	"\battempts\x18\t \x01(\x03R\battempts\x123\n" +
+	"\akill_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x06killAt\x12\x12\n" +
+	"\x04jobs\x18\v \x03(\tR\x04jobs\"d\n" +
+	"\fBlockWaiting\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
+	"\x05block\x18\x02 \x01(\x04R\x05block\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"-\n" +
 	"\x11GetClusterRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"\x15\n" +
 	"\x13ListClustersRequest\"H\n" +
 	"\x14ListClustersResponse\x120\n" +
-	"\bclusters\x18\x01 \x03(\v2\x14.millrace.v1.ClusterR\bclusters\"e\n" +
+	"\bclusters\x18\x01 \x03(\v2\x14.millrace.v1.ClusterR\bclusters\"\xef\x02\n" +
 	"\rInstanceGroup\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\x03R\x06target\x12\x18\n" +
-	"\arunning\x18\x04 \x01(\x03R\arunning\"\xe4\x02\n" +
+	"\arunning\x18\x04 \x01(\x03R\arunning\x12\x1a\n" +
+	"\bprovider\x18\x05 \x01(\tR\bprovider\x12\x1c\n" +
+	"\tlaunching\x18\x06 \x01(\x03R\tlaunching\x12$\n" +
+	"\rbootstrapping\x18\a \x01(\x03R\rbootstrapping\x12\x1a\n" +
+	"\bdraining\x18\b \x01(\x03R\bdraining\x12\x18\n" +
+	"\amissing\x18\t \x01(\x03R\amissing\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12\x1c\n" +
+	"\tsuspended\x18\v \x01(\bR\tsuspended\x12\x15\n" +
+	"\x03min\x18\f \x01(\x03H\x00R\x03min\x88\x01\x01\x12\x15\n" +
+	"\x03max\x18\r \x01(\x03H\x01R\x03max\x88\x01\x01B\x06\n" +
+	"\x04_minB\x06\n" +
+	"\x04_max\"-\n" +
+	"\x03Tag\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xc8\x03\n" +
+	"\x14CreateClusterRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
+	"\x06groups\x18\x02 \x03(\v2\x18.millrace.v1.GroupTargetR\x06groups\x12I\n" +
+	"\x11bootstrap_actions\x18\x03 \x03(\v2\x1c.millrace.v1.BootstrapActionR\x10bootstrapActions\x12\x1a\n" +
+	"\bprovider\x18\x04 \x01(\tR\bprovider\x12)\n" +
+	"\x10step_concurrency\x18\x05 \x01(\x05R\x0fstepConcurrency\x12$\n" +
+	"\x04tags\x18\x06 \x03(\v2\x10.millrace.v1.TagR\x04tags\x123\n" +
+	"\x15termination_protected\x18\a \x01(\bR\x14terminationProtected\x12*\n" +
+	"\x11auto_terminate_ms\x18\b \x01(\x03R\x0fautoTerminateMs\x122\n" +
+	"\x15terminate_after_steps\x18\t \x01(\bR\x13terminateAfterSteps\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\n" +
+	" \x01(\tR\trequestId\"\x87\x01\n" +
+	"\vGroupTarget\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1b\n" +
+	"\x06target\x18\x02 \x01(\x03H\x00R\x06target\x88\x01\x01\x12\x15\n" +
+	"\x03min\x18\x03 \x01(\x03H\x01R\x03min\x88\x01\x01\x12\x15\n" +
+	"\x03max\x18\x04 \x01(\x03H\x02R\x03max\x88\x01\x01B\t\n" +
+	"\a_targetB\x06\n" +
+	"\x04_minB\x06\n" +
+	"\x04_max\"\xa8\x01\n" +
+	"\x14ResizeClusterRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x120\n" +
+	"\x06groups\x18\x02 \x03(\v2\x18.millrace.v1.GroupTargetR\x06groups\x12\x1e\n" +
+	"\bgrace_ms\x18\x03 \x01(\x03H\x00R\agraceMs\x88\x01\x01\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRunB\v\n" +
+	"\t_grace_ms\"w\n" +
+	"\x15ResizeClusterResponse\x12.\n" +
+	"\acluster\x18\x01 \x01(\v2\x14.millrace.v1.ClusterR\acluster\x12.\n" +
+	"\x06groups\x18\x02 \x03(\v2\x16.millrace.v1.GroupPlanR\x06groups\"\xf0\x01\n" +
+	"\tGroupPlan\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x03R\x02to\x12\x10\n" +
+	"\x03add\x18\x04 \x01(\x03R\x03add\x12\x18\n" +
+	"\amissing\x18\x05 \x01(\x03R\amissing\x12\x14\n" +
+	"\x05drain\x18\x06 \x03(\tR\x05drain\x12\x16\n" +
+	"\x06blocks\x18\a \x01(\x03R\x06blocks\x12\x14\n" +
+	"\x05bytes\x18\b \x01(\x03R\x05bytes\x12\x1a\n" +
+	"\battempts\x18\t \x01(\x03R\battempts\x12\x1f\n" +
+	"\vestimate_ms\x18\n" +
+	" \x01(\x03R\n" +
+	"estimateMs\"\xf9\x03\n" +
+	"\x11SetClusterRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x128\n" +
+	"\x15termination_protected\x18\x02 \x01(\bH\x00R\x14terminationProtected\x88\x01\x01\x12.\n" +
+	"\x10step_concurrency\x18\x03 \x01(\x05H\x01R\x0fstepConcurrency\x88\x01\x01\x12/\n" +
+	"\x11auto_terminate_ms\x18\x04 \x01(\x03H\x02R\x0fautoTerminateMs\x88\x01\x01\x127\n" +
+	"\x15terminate_after_steps\x18\x05 \x01(\bH\x03R\x13terminateAfterSteps\x88\x01\x01\x12+\n" +
+	"\bput_tags\x18\x06 \x03(\v2\x10.millrace.v1.TagR\aputTags\x12\x1f\n" +
+	"\vremove_tags\x18\a \x03(\tR\n" +
+	"removeTags\x12I\n" +
+	"\x11bootstrap_actions\x18\b \x03(\v2\x1c.millrace.v1.BootstrapActionR\x10bootstrapActionsB\x18\n" +
+	"\x16_termination_protectedB\x13\n" +
+	"\x11_step_concurrencyB\x14\n" +
+	"\x12_auto_terminate_msB\x18\n" +
+	"\x16_terminate_after_steps\"3\n" +
+	"\x17TerminateClusterRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\"C\n" +
+	"\x11ListEventsRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x04R\x05after\"G\n" +
+	"\x12ListEventsResponse\x121\n" +
+	"\x06events\x18\x01 \x03(\v2\x19.millrace.v1.ClusterEventR\x06events\"\x9a\x01\n" +
+	"\fClusterEvent\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x18\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\x15\n" +
+	"\x13ListBinariesRequest\"^\n" +
+	"\x14ListBinariesResponse\x12/\n" +
+	"\bbinaries\x18\x01 \x03(\v2\x13.millrace.v1.BinaryR\bbinaries\x12\x15\n" +
+	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\"r\n" +
+	"\x06Binary\x12\x0e\n" +
+	"\x02os\x18\x01 \x01(\tR\x02os\x12\x12\n" +
+	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\tR\x06sha256\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\"\x81\x02\n" +
+	"\x04User\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x129\n" +
+	"\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12>\n" +
+	"\rlast_login_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vlastLoginAt\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\tR\x04code\x12B\n" +
+	"\x0fcode_expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rcodeExpiresAt\"z\n" +
+	"\x11CreateUserRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1e\n" +
+	"\vcode_ttl_ms\x18\x03 \x01(\x03R\tcodeTtlMs\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\"k\n" +
+	"\x16CreateLoginCodeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\vcode_ttl_ms\x18\x02 \x01(\x03R\tcodeTtlMs\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"\x12\n" +
+	"\x10ListUsersRequest\"<\n" +
+	"\x11ListUsersResponse\x12'\n" +
+	"\x05users\x18\x01 \x03(\v2\x11.millrace.v1.UserR\x05users\"'\n" +
+	"\x11RemoveUserRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\",\n" +
+	"\x11RenewLoginRequest\x12\x17\n" +
+	"\acsr_der\x18\x01 \x01(\fR\x06csrDer\":\n" +
+	"\x0eSetSiteRequest\x12\x1c\n" +
+	"\ano_exec\x18\x01 \x01(\bH\x00R\x06noExec\x88\x01\x01B\n" +
+	"\n" +
+	"\b_no_exec\"J\n" +
+	"\x0fRotateCARequest\x12\x1f\n" +
+	"\vstatus_only\x18\x01 \x01(\bR\n" +
+	"statusOnly\x12\x16\n" +
+	"\x06finish\x18\x02 \x01(\bR\x06finish\"\x8d\x01\n" +
+	"\aCAState\x12\x14\n" +
+	"\x05phase\x18\x01 \x01(\tR\x05phase\x12 \n" +
+	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
+	"\awaiting\x18\x04 \x03(\tR\awaiting\"\xd8\x06\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3385,12 +6155,26 @@ const file_user_proto_rawDesc = "" +
 	"\fqueued_tasks\x18\t \x01(\x03R\vqueuedTasks\x129\n" +
 	"\n" +
 	"created_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"q\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1a\n" +
+	"\bprotocol\x18\v \x01(\x05R\bprotocol\x12\x16\n" +
+	"\x06reason\x18\f \x01(\tR\x06reason\x12\x1f\n" +
+	"\vreason_code\x18\r \x01(\tR\n" +
+	"reasonCode\x125\n" +
+	"\bready_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\areadyAt\x125\n" +
+	"\bended_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12I\n" +
+	"\x11bootstrap_actions\x18\x10 \x03(\v2\x1c.millrace.v1.BootstrapActionR\x10bootstrapActions\x12)\n" +
+	"\x10step_concurrency\x18\x11 \x01(\x05R\x0fstepConcurrency\x12$\n" +
+	"\x04tags\x18\x12 \x03(\v2\x10.millrace.v1.TagR\x04tags\x123\n" +
+	"\x15termination_protected\x18\x13 \x01(\bR\x14terminationProtected\x12*\n" +
+	"\x11auto_terminate_ms\x18\x14 \x01(\x03R\x0fautoTerminateMs\x122\n" +
+	"\x15terminate_after_steps\x18\x15 \x01(\bR\x13terminateAfterSteps\"\x90\x01\n" +
 	"\x16CreateJoinTokenRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x15\n" +
 	"\x06ttl_ms\x18\x03 \x01(\x03R\x05ttlMs\x12\x12\n" +
-	"\x04uses\x18\x04 \x01(\x05R\x04uses\"\xb7\x01\n" +
+	"\x04uses\x18\x04 \x01(\x05R\x04uses\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\"\xb7\x01\n" +
 	"\tJoinToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x12\n" +
@@ -3411,7 +6195,7 @@ const file_user_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x0f\n" +
 	"\rBackupRequest\"$\n" +
 	"\x0eBackupResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xbd\v\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\x93\x16\n" +
 	"\x0fMillraceService\x129\n" +
 	"\aGetSite\x12\x1b.millrace.v1.GetSiteRequest\x1a\x11.millrace.v1.Site\x12S\n" +
 	"\fMissingFiles\x12 .millrace.v1.MissingFilesRequest\x1a!.millrace.v1.MissingFilesResponse\x12O\n" +
@@ -3427,12 +6211,38 @@ const file_user_proto_rawDesc = "" +
 	"\tListTasks\x12\x1d.millrace.v1.ListTasksRequest\x1a\x1e.millrace.v1.ListTasksResponse\x12F\n" +
 	"\aJobLogs\x12\x1b.millrace.v1.JobLogsRequest\x1a\x1c.millrace.v1.JobLogsResponse0\x01\x12J\n" +
 	"\tListNodes\x12\x1d.millrace.v1.ListNodesRequest\x1a\x1e.millrace.v1.ListNodesResponse\x12B\n" +
+	"\tDrainNode\x12\x1d.millrace.v1.DrainNodeRequest\x1a\x16.millrace.v1.NodeDrain\x12@\n" +
+	"\bGetDrain\x12\x1c.millrace.v1.GetDrainRequest\x1a\x16.millrace.v1.NodeDrain\x12?\n" +
+	"\n" +
+	"ResumeNode\x12\x1e.millrace.v1.ResumeNodeRequest\x1a\x11.millrace.v1.Node\x12?\n" +
+	"\n" +
+	"RemoveNode\x12\x1e.millrace.v1.RemoveNodeRequest\x1a\x11.millrace.v1.Node\x12I\n" +
+	"\bNodeLogs\x12\x1c.millrace.v1.NodeLogsRequest\x1a\x1d.millrace.v1.NodeLogsResponse0\x01\x12I\n" +
+	"\bExecNode\x12\x1c.millrace.v1.ExecNodeRequest\x1a\x1d.millrace.v1.ExecNodeResponse0\x01\x12B\n" +
 	"\n" +
 	"GetCluster\x12\x1e.millrace.v1.GetClusterRequest\x1a\x14.millrace.v1.Cluster\x12S\n" +
-	"\fListClusters\x12 .millrace.v1.ListClustersRequest\x1a!.millrace.v1.ListClustersResponse\x12N\n" +
+	"\fListClusters\x12 .millrace.v1.ListClustersRequest\x1a!.millrace.v1.ListClustersResponse\x12H\n" +
+	"\rCreateCluster\x12!.millrace.v1.CreateClusterRequest\x1a\x14.millrace.v1.Cluster\x12V\n" +
+	"\rResizeCluster\x12!.millrace.v1.ResizeClusterRequest\x1a\".millrace.v1.ResizeClusterResponse\x12B\n" +
+	"\n" +
+	"SetCluster\x12\x1e.millrace.v1.SetClusterRequest\x1a\x14.millrace.v1.Cluster\x12N\n" +
+	"\x10TerminateCluster\x12$.millrace.v1.TerminateClusterRequest\x1a\x14.millrace.v1.Cluster\x12M\n" +
+	"\n" +
+	"ListEvents\x12\x1e.millrace.v1.ListEventsRequest\x1a\x1f.millrace.v1.ListEventsResponse\x12N\n" +
 	"\x0fCreateJoinToken\x12#.millrace.v1.CreateJoinTokenRequest\x1a\x16.millrace.v1.JoinToken\x12Y\n" +
 	"\x0eListJoinTokens\x12\".millrace.v1.ListJoinTokensRequest\x1a#.millrace.v1.ListJoinTokensResponse\x12\\\n" +
-	"\x0fRevokeJoinToken\x12#.millrace.v1.RevokeJoinTokenRequest\x1a$.millrace.v1.RevokeJoinTokenResponse\x12=\n" +
+	"\x0fRevokeJoinToken\x12#.millrace.v1.RevokeJoinTokenRequest\x1a$.millrace.v1.RevokeJoinTokenResponse\x12S\n" +
+	"\fListBinaries\x12 .millrace.v1.ListBinariesRequest\x1a!.millrace.v1.ListBinariesResponse\x12?\n" +
+	"\n" +
+	"CreateUser\x12\x1e.millrace.v1.CreateUserRequest\x1a\x11.millrace.v1.User\x12J\n" +
+	"\tListUsers\x12\x1d.millrace.v1.ListUsersRequest\x1a\x1e.millrace.v1.ListUsersResponse\x12I\n" +
+	"\x0fCreateLoginCode\x12#.millrace.v1.CreateLoginCodeRequest\x1a\x11.millrace.v1.User\x12?\n" +
+	"\n" +
+	"RemoveUser\x12\x1e.millrace.v1.RemoveUserRequest\x1a\x11.millrace.v1.User\x12H\n" +
+	"\n" +
+	"RenewLogin\x12\x1e.millrace.v1.RenewLoginRequest\x1a\x1a.millrace.v1.LoginResponse\x129\n" +
+	"\aSetSite\x12\x1b.millrace.v1.SetSiteRequest\x1a\x11.millrace.v1.Site\x12>\n" +
+	"\bRotateCA\x12\x1c.millrace.v1.RotateCARequest\x1a\x14.millrace.v1.CAState\x12=\n" +
 	"\tAddMaster\x12\x1d.millrace.v1.AddMasterRequest\x1a\x11.millrace.v1.Node\x12C\n" +
 	"\fRemoveMaster\x12 .millrace.v1.RemoveMasterRequest\x1a\x11.millrace.v1.Node\x12C\n" +
 	"\x06Backup\x12\x1a.millrace.v1.BackupRequest\x1a\x1b.millrace.v1.BackupResponse0\x01B\x16Z\x14millrace/pkg/api;apib\x06proto3"
@@ -3449,7 +6259,7 @@ func file_user_proto_rawDescGZIP() []byte {
 	return file_user_proto_rawDescData
 }
 
-var file_user_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_user_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_user_proto_goTypes = []any{
 	(*Problems)(nil),                // 0: millrace.v1.Problems
 	(*GetSiteRequest)(nil),          // 1: millrace.v1.GetSiteRequest
@@ -3479,104 +6289,206 @@ var file_user_proto_goTypes = []any{
 	(*ListNodesRequest)(nil),        // 25: millrace.v1.ListNodesRequest
 	(*ListNodesResponse)(nil),       // 26: millrace.v1.ListNodesResponse
 	(*Node)(nil),                    // 27: millrace.v1.Node
-	(*GetClusterRequest)(nil),       // 28: millrace.v1.GetClusterRequest
-	(*ListClustersRequest)(nil),     // 29: millrace.v1.ListClustersRequest
-	(*ListClustersResponse)(nil),    // 30: millrace.v1.ListClustersResponse
-	(*InstanceGroup)(nil),           // 31: millrace.v1.InstanceGroup
-	(*Cluster)(nil),                 // 32: millrace.v1.Cluster
-	(*CreateJoinTokenRequest)(nil),  // 33: millrace.v1.CreateJoinTokenRequest
-	(*JoinToken)(nil),               // 34: millrace.v1.JoinToken
-	(*ListJoinTokensRequest)(nil),   // 35: millrace.v1.ListJoinTokensRequest
-	(*ListJoinTokensResponse)(nil),  // 36: millrace.v1.ListJoinTokensResponse
-	(*RevokeJoinTokenRequest)(nil),  // 37: millrace.v1.RevokeJoinTokenRequest
-	(*RevokeJoinTokenResponse)(nil), // 38: millrace.v1.RevokeJoinTokenResponse
-	(*AddMasterRequest)(nil),        // 39: millrace.v1.AddMasterRequest
-	(*RemoveMasterRequest)(nil),     // 40: millrace.v1.RemoveMasterRequest
-	(*BackupRequest)(nil),           // 41: millrace.v1.BackupRequest
-	(*BackupResponse)(nil),          // 42: millrace.v1.BackupResponse
-	(*ObjectStore)(nil),             // 43: millrace.v1.ObjectStore
-	(*Program)(nil),                 // 44: millrace.v1.Program
-	(*timestamppb.Timestamp)(nil),   // 45: google.protobuf.Timestamp
-	(*Counter)(nil),                 // 46: millrace.v1.Counter
+	(*NodeDisk)(nil),                // 28: millrace.v1.NodeDisk
+	(*NodeLogsRequest)(nil),         // 29: millrace.v1.NodeLogsRequest
+	(*NodeLogsResponse)(nil),        // 30: millrace.v1.NodeLogsResponse
+	(*ExecNodeRequest)(nil),         // 31: millrace.v1.ExecNodeRequest
+	(*ExecNodeResponse)(nil),        // 32: millrace.v1.ExecNodeResponse
+	(*ExecEnd)(nil),                 // 33: millrace.v1.ExecEnd
+	(*DrainNodeRequest)(nil),        // 34: millrace.v1.DrainNodeRequest
+	(*GetDrainRequest)(nil),         // 35: millrace.v1.GetDrainRequest
+	(*ResumeNodeRequest)(nil),       // 36: millrace.v1.ResumeNodeRequest
+	(*RemoveNodeRequest)(nil),       // 37: millrace.v1.RemoveNodeRequest
+	(*NodeDrain)(nil),               // 38: millrace.v1.NodeDrain
+	(*BlockWaiting)(nil),            // 39: millrace.v1.BlockWaiting
+	(*GetClusterRequest)(nil),       // 40: millrace.v1.GetClusterRequest
+	(*ListClustersRequest)(nil),     // 41: millrace.v1.ListClustersRequest
+	(*ListClustersResponse)(nil),    // 42: millrace.v1.ListClustersResponse
+	(*InstanceGroup)(nil),           // 43: millrace.v1.InstanceGroup
+	(*Tag)(nil),                     // 44: millrace.v1.Tag
+	(*CreateClusterRequest)(nil),    // 45: millrace.v1.CreateClusterRequest
+	(*GroupTarget)(nil),             // 46: millrace.v1.GroupTarget
+	(*ResizeClusterRequest)(nil),    // 47: millrace.v1.ResizeClusterRequest
+	(*ResizeClusterResponse)(nil),   // 48: millrace.v1.ResizeClusterResponse
+	(*GroupPlan)(nil),               // 49: millrace.v1.GroupPlan
+	(*SetClusterRequest)(nil),       // 50: millrace.v1.SetClusterRequest
+	(*TerminateClusterRequest)(nil), // 51: millrace.v1.TerminateClusterRequest
+	(*ListEventsRequest)(nil),       // 52: millrace.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),      // 53: millrace.v1.ListEventsResponse
+	(*ClusterEvent)(nil),            // 54: millrace.v1.ClusterEvent
+	(*ListBinariesRequest)(nil),     // 55: millrace.v1.ListBinariesRequest
+	(*ListBinariesResponse)(nil),    // 56: millrace.v1.ListBinariesResponse
+	(*Binary)(nil),                  // 57: millrace.v1.Binary
+	(*User)(nil),                    // 58: millrace.v1.User
+	(*CreateUserRequest)(nil),       // 59: millrace.v1.CreateUserRequest
+	(*CreateLoginCodeRequest)(nil),  // 60: millrace.v1.CreateLoginCodeRequest
+	(*ListUsersRequest)(nil),        // 61: millrace.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),       // 62: millrace.v1.ListUsersResponse
+	(*RemoveUserRequest)(nil),       // 63: millrace.v1.RemoveUserRequest
+	(*RenewLoginRequest)(nil),       // 64: millrace.v1.RenewLoginRequest
+	(*SetSiteRequest)(nil),          // 65: millrace.v1.SetSiteRequest
+	(*RotateCARequest)(nil),         // 66: millrace.v1.RotateCARequest
+	(*CAState)(nil),                 // 67: millrace.v1.CAState
+	(*Cluster)(nil),                 // 68: millrace.v1.Cluster
+	(*CreateJoinTokenRequest)(nil),  // 69: millrace.v1.CreateJoinTokenRequest
+	(*JoinToken)(nil),               // 70: millrace.v1.JoinToken
+	(*ListJoinTokensRequest)(nil),   // 71: millrace.v1.ListJoinTokensRequest
+	(*ListJoinTokensResponse)(nil),  // 72: millrace.v1.ListJoinTokensResponse
+	(*RevokeJoinTokenRequest)(nil),  // 73: millrace.v1.RevokeJoinTokenRequest
+	(*RevokeJoinTokenResponse)(nil), // 74: millrace.v1.RevokeJoinTokenResponse
+	(*AddMasterRequest)(nil),        // 75: millrace.v1.AddMasterRequest
+	(*RemoveMasterRequest)(nil),     // 76: millrace.v1.RemoveMasterRequest
+	(*BackupRequest)(nil),           // 77: millrace.v1.BackupRequest
+	(*BackupResponse)(nil),          // 78: millrace.v1.BackupResponse
+	(*ObjectStore)(nil),             // 79: millrace.v1.ObjectStore
+	(*Program)(nil),                 // 80: millrace.v1.Program
+	(*timestamppb.Timestamp)(nil),   // 81: google.protobuf.Timestamp
+	(*Counter)(nil),                 // 82: millrace.v1.Counter
+	(*BootstrapAction)(nil),         // 83: millrace.v1.BootstrapAction
+	(*LoginResponse)(nil),           // 84: millrace.v1.LoginResponse
 }
 var file_user_proto_depIdxs = []int32{
-	43, // 0: millrace.v1.Site.store:type_name -> millrace.v1.ObjectStore
-	44, // 1: millrace.v1.JobSpec.program:type_name -> millrace.v1.Program
-	43, // 2: millrace.v1.JobSpec.store:type_name -> millrace.v1.ObjectStore
-	7,  // 3: millrace.v1.SubmitJobRequest.spec:type_name -> millrace.v1.JobSpec
-	15, // 4: millrace.v1.ListJobsResponse.jobs:type_name -> millrace.v1.Job
-	45, // 5: millrace.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
-	45, // 6: millrace.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	45, // 7: millrace.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	13, // 8: millrace.v1.Job.maps:type_name -> millrace.v1.TaskCounts
-	13, // 9: millrace.v1.Job.reduces:type_name -> millrace.v1.TaskCounts
-	14, // 10: millrace.v1.Job.failure:type_name -> millrace.v1.JobFailure
-	46, // 11: millrace.v1.Job.counters:type_name -> millrace.v1.Counter
-	45, // 12: millrace.v1.Job.maps_ended_at:type_name -> google.protobuf.Timestamp
-	45, // 13: millrace.v1.Job.reduces_ended_at:type_name -> google.protobuf.Timestamp
-	45, // 14: millrace.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
-	16, // 15: millrace.v1.Job.plan:type_name -> millrace.v1.JobPlan
-	17, // 16: millrace.v1.JobPlan.largest_unsplittable:type_name -> millrace.v1.PlanObject
-	15, // 17: millrace.v1.JobExplanation.job:type_name -> millrace.v1.Job
-	14, // 18: millrace.v1.JobExplanation.failure:type_name -> millrace.v1.JobFailure
-	21, // 19: millrace.v1.ListTasksResponse.tasks:type_name -> millrace.v1.Task
-	22, // 20: millrace.v1.Task.attempts:type_name -> millrace.v1.Attempt
-	45, // 21: millrace.v1.Attempt.started_at:type_name -> google.protobuf.Timestamp
-	45, // 22: millrace.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
-	27, // 23: millrace.v1.ListNodesResponse.nodes:type_name -> millrace.v1.Node
-	45, // 24: millrace.v1.Node.joined_at:type_name -> google.protobuf.Timestamp
-	45, // 25: millrace.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
-	32, // 26: millrace.v1.ListClustersResponse.clusters:type_name -> millrace.v1.Cluster
-	27, // 27: millrace.v1.Cluster.masters:type_name -> millrace.v1.Node
-	31, // 28: millrace.v1.Cluster.groups:type_name -> millrace.v1.InstanceGroup
-	45, // 29: millrace.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
-	45, // 30: millrace.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
-	34, // 31: millrace.v1.ListJoinTokensResponse.tokens:type_name -> millrace.v1.JoinToken
-	1,  // 32: millrace.v1.MillraceService.GetSite:input_type -> millrace.v1.GetSiteRequest
-	3,  // 33: millrace.v1.MillraceService.MissingFiles:input_type -> millrace.v1.MissingFilesRequest
-	5,  // 34: millrace.v1.MillraceService.UploadFile:input_type -> millrace.v1.UploadFileRequest
-	8,  // 35: millrace.v1.MillraceService.SubmitJob:input_type -> millrace.v1.SubmitJobRequest
-	9,  // 36: millrace.v1.MillraceService.GetJob:input_type -> millrace.v1.GetJobRequest
-	9,  // 37: millrace.v1.MillraceService.ExplainJob:input_type -> millrace.v1.GetJobRequest
-	10, // 38: millrace.v1.MillraceService.ListJobs:input_type -> millrace.v1.ListJobsRequest
-	9,  // 39: millrace.v1.MillraceService.WatchJob:input_type -> millrace.v1.GetJobRequest
-	12, // 40: millrace.v1.MillraceService.CancelJob:input_type -> millrace.v1.CancelJobRequest
-	19, // 41: millrace.v1.MillraceService.ListTasks:input_type -> millrace.v1.ListTasksRequest
-	23, // 42: millrace.v1.MillraceService.JobLogs:input_type -> millrace.v1.JobLogsRequest
-	25, // 43: millrace.v1.MillraceService.ListNodes:input_type -> millrace.v1.ListNodesRequest
-	28, // 44: millrace.v1.MillraceService.GetCluster:input_type -> millrace.v1.GetClusterRequest
-	29, // 45: millrace.v1.MillraceService.ListClusters:input_type -> millrace.v1.ListClustersRequest
-	33, // 46: millrace.v1.MillraceService.CreateJoinToken:input_type -> millrace.v1.CreateJoinTokenRequest
-	35, // 47: millrace.v1.MillraceService.ListJoinTokens:input_type -> millrace.v1.ListJoinTokensRequest
-	37, // 48: millrace.v1.MillraceService.RevokeJoinToken:input_type -> millrace.v1.RevokeJoinTokenRequest
-	39, // 49: millrace.v1.MillraceService.AddMaster:input_type -> millrace.v1.AddMasterRequest
-	40, // 50: millrace.v1.MillraceService.RemoveMaster:input_type -> millrace.v1.RemoveMasterRequest
-	41, // 51: millrace.v1.MillraceService.Backup:input_type -> millrace.v1.BackupRequest
-	2,  // 52: millrace.v1.MillraceService.GetSite:output_type -> millrace.v1.Site
-	4,  // 53: millrace.v1.MillraceService.MissingFiles:output_type -> millrace.v1.MissingFilesResponse
-	6,  // 54: millrace.v1.MillraceService.UploadFile:output_type -> millrace.v1.UploadFileResponse
-	15, // 55: millrace.v1.MillraceService.SubmitJob:output_type -> millrace.v1.Job
-	15, // 56: millrace.v1.MillraceService.GetJob:output_type -> millrace.v1.Job
-	18, // 57: millrace.v1.MillraceService.ExplainJob:output_type -> millrace.v1.JobExplanation
-	11, // 58: millrace.v1.MillraceService.ListJobs:output_type -> millrace.v1.ListJobsResponse
-	15, // 59: millrace.v1.MillraceService.WatchJob:output_type -> millrace.v1.Job
-	15, // 60: millrace.v1.MillraceService.CancelJob:output_type -> millrace.v1.Job
-	20, // 61: millrace.v1.MillraceService.ListTasks:output_type -> millrace.v1.ListTasksResponse
-	24, // 62: millrace.v1.MillraceService.JobLogs:output_type -> millrace.v1.JobLogsResponse
-	26, // 63: millrace.v1.MillraceService.ListNodes:output_type -> millrace.v1.ListNodesResponse
-	32, // 64: millrace.v1.MillraceService.GetCluster:output_type -> millrace.v1.Cluster
-	30, // 65: millrace.v1.MillraceService.ListClusters:output_type -> millrace.v1.ListClustersResponse
-	34, // 66: millrace.v1.MillraceService.CreateJoinToken:output_type -> millrace.v1.JoinToken
-	36, // 67: millrace.v1.MillraceService.ListJoinTokens:output_type -> millrace.v1.ListJoinTokensResponse
-	38, // 68: millrace.v1.MillraceService.RevokeJoinToken:output_type -> millrace.v1.RevokeJoinTokenResponse
-	27, // 69: millrace.v1.MillraceService.AddMaster:output_type -> millrace.v1.Node
-	27, // 70: millrace.v1.MillraceService.RemoveMaster:output_type -> millrace.v1.Node
-	42, // 71: millrace.v1.MillraceService.Backup:output_type -> millrace.v1.BackupResponse
-	52, // [52:72] is the sub-list for method output_type
-	32, // [32:52] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	67, // 0: millrace.v1.Site.ca:type_name -> millrace.v1.CAState
+	79, // 1: millrace.v1.Site.store:type_name -> millrace.v1.ObjectStore
+	80, // 2: millrace.v1.JobSpec.program:type_name -> millrace.v1.Program
+	79, // 3: millrace.v1.JobSpec.store:type_name -> millrace.v1.ObjectStore
+	7,  // 4: millrace.v1.SubmitJobRequest.spec:type_name -> millrace.v1.JobSpec
+	15, // 5: millrace.v1.ListJobsResponse.jobs:type_name -> millrace.v1.Job
+	81, // 6: millrace.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
+	81, // 7: millrace.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	81, // 8: millrace.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	13, // 9: millrace.v1.Job.maps:type_name -> millrace.v1.TaskCounts
+	13, // 10: millrace.v1.Job.reduces:type_name -> millrace.v1.TaskCounts
+	14, // 11: millrace.v1.Job.failure:type_name -> millrace.v1.JobFailure
+	82, // 12: millrace.v1.Job.counters:type_name -> millrace.v1.Counter
+	81, // 13: millrace.v1.Job.maps_ended_at:type_name -> google.protobuf.Timestamp
+	81, // 14: millrace.v1.Job.reduces_ended_at:type_name -> google.protobuf.Timestamp
+	81, // 15: millrace.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
+	16, // 16: millrace.v1.Job.plan:type_name -> millrace.v1.JobPlan
+	17, // 17: millrace.v1.JobPlan.largest_unsplittable:type_name -> millrace.v1.PlanObject
+	15, // 18: millrace.v1.JobExplanation.job:type_name -> millrace.v1.Job
+	14, // 19: millrace.v1.JobExplanation.failure:type_name -> millrace.v1.JobFailure
+	21, // 20: millrace.v1.ListTasksResponse.tasks:type_name -> millrace.v1.Task
+	22, // 21: millrace.v1.Task.attempts:type_name -> millrace.v1.Attempt
+	81, // 22: millrace.v1.Attempt.started_at:type_name -> google.protobuf.Timestamp
+	81, // 23: millrace.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
+	27, // 24: millrace.v1.ListNodesResponse.nodes:type_name -> millrace.v1.Node
+	81, // 25: millrace.v1.Node.joined_at:type_name -> google.protobuf.Timestamp
+	81, // 26: millrace.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
+	28, // 27: millrace.v1.Node.disks:type_name -> millrace.v1.NodeDisk
+	33, // 28: millrace.v1.ExecNodeResponse.end:type_name -> millrace.v1.ExecEnd
+	27, // 29: millrace.v1.NodeDrain.node:type_name -> millrace.v1.Node
+	39, // 30: millrace.v1.NodeDrain.waiting:type_name -> millrace.v1.BlockWaiting
+	81, // 31: millrace.v1.NodeDrain.kill_at:type_name -> google.protobuf.Timestamp
+	68, // 32: millrace.v1.ListClustersResponse.clusters:type_name -> millrace.v1.Cluster
+	46, // 33: millrace.v1.CreateClusterRequest.groups:type_name -> millrace.v1.GroupTarget
+	83, // 34: millrace.v1.CreateClusterRequest.bootstrap_actions:type_name -> millrace.v1.BootstrapAction
+	44, // 35: millrace.v1.CreateClusterRequest.tags:type_name -> millrace.v1.Tag
+	46, // 36: millrace.v1.ResizeClusterRequest.groups:type_name -> millrace.v1.GroupTarget
+	68, // 37: millrace.v1.ResizeClusterResponse.cluster:type_name -> millrace.v1.Cluster
+	49, // 38: millrace.v1.ResizeClusterResponse.groups:type_name -> millrace.v1.GroupPlan
+	44, // 39: millrace.v1.SetClusterRequest.put_tags:type_name -> millrace.v1.Tag
+	83, // 40: millrace.v1.SetClusterRequest.bootstrap_actions:type_name -> millrace.v1.BootstrapAction
+	54, // 41: millrace.v1.ListEventsResponse.events:type_name -> millrace.v1.ClusterEvent
+	81, // 42: millrace.v1.ClusterEvent.at:type_name -> google.protobuf.Timestamp
+	57, // 43: millrace.v1.ListBinariesResponse.binaries:type_name -> millrace.v1.Binary
+	81, // 44: millrace.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	81, // 45: millrace.v1.User.last_login_at:type_name -> google.protobuf.Timestamp
+	81, // 46: millrace.v1.User.code_expires_at:type_name -> google.protobuf.Timestamp
+	58, // 47: millrace.v1.ListUsersResponse.users:type_name -> millrace.v1.User
+	81, // 48: millrace.v1.CAState.since:type_name -> google.protobuf.Timestamp
+	27, // 49: millrace.v1.Cluster.masters:type_name -> millrace.v1.Node
+	43, // 50: millrace.v1.Cluster.groups:type_name -> millrace.v1.InstanceGroup
+	81, // 51: millrace.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	81, // 52: millrace.v1.Cluster.ready_at:type_name -> google.protobuf.Timestamp
+	81, // 53: millrace.v1.Cluster.ended_at:type_name -> google.protobuf.Timestamp
+	83, // 54: millrace.v1.Cluster.bootstrap_actions:type_name -> millrace.v1.BootstrapAction
+	44, // 55: millrace.v1.Cluster.tags:type_name -> millrace.v1.Tag
+	81, // 56: millrace.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
+	70, // 57: millrace.v1.ListJoinTokensResponse.tokens:type_name -> millrace.v1.JoinToken
+	1,  // 58: millrace.v1.MillraceService.GetSite:input_type -> millrace.v1.GetSiteRequest
+	3,  // 59: millrace.v1.MillraceService.MissingFiles:input_type -> millrace.v1.MissingFilesRequest
+	5,  // 60: millrace.v1.MillraceService.UploadFile:input_type -> millrace.v1.UploadFileRequest
+	8,  // 61: millrace.v1.MillraceService.SubmitJob:input_type -> millrace.v1.SubmitJobRequest
+	9,  // 62: millrace.v1.MillraceService.GetJob:input_type -> millrace.v1.GetJobRequest
+	9,  // 63: millrace.v1.MillraceService.ExplainJob:input_type -> millrace.v1.GetJobRequest
+	10, // 64: millrace.v1.MillraceService.ListJobs:input_type -> millrace.v1.ListJobsRequest
+	9,  // 65: millrace.v1.MillraceService.WatchJob:input_type -> millrace.v1.GetJobRequest
+	12, // 66: millrace.v1.MillraceService.CancelJob:input_type -> millrace.v1.CancelJobRequest
+	19, // 67: millrace.v1.MillraceService.ListTasks:input_type -> millrace.v1.ListTasksRequest
+	23, // 68: millrace.v1.MillraceService.JobLogs:input_type -> millrace.v1.JobLogsRequest
+	25, // 69: millrace.v1.MillraceService.ListNodes:input_type -> millrace.v1.ListNodesRequest
+	34, // 70: millrace.v1.MillraceService.DrainNode:input_type -> millrace.v1.DrainNodeRequest
+	35, // 71: millrace.v1.MillraceService.GetDrain:input_type -> millrace.v1.GetDrainRequest
+	36, // 72: millrace.v1.MillraceService.ResumeNode:input_type -> millrace.v1.ResumeNodeRequest
+	37, // 73: millrace.v1.MillraceService.RemoveNode:input_type -> millrace.v1.RemoveNodeRequest
+	29, // 74: millrace.v1.MillraceService.NodeLogs:input_type -> millrace.v1.NodeLogsRequest
+	31, // 75: millrace.v1.MillraceService.ExecNode:input_type -> millrace.v1.ExecNodeRequest
+	40, // 76: millrace.v1.MillraceService.GetCluster:input_type -> millrace.v1.GetClusterRequest
+	41, // 77: millrace.v1.MillraceService.ListClusters:input_type -> millrace.v1.ListClustersRequest
+	45, // 78: millrace.v1.MillraceService.CreateCluster:input_type -> millrace.v1.CreateClusterRequest
+	47, // 79: millrace.v1.MillraceService.ResizeCluster:input_type -> millrace.v1.ResizeClusterRequest
+	50, // 80: millrace.v1.MillraceService.SetCluster:input_type -> millrace.v1.SetClusterRequest
+	51, // 81: millrace.v1.MillraceService.TerminateCluster:input_type -> millrace.v1.TerminateClusterRequest
+	52, // 82: millrace.v1.MillraceService.ListEvents:input_type -> millrace.v1.ListEventsRequest
+	69, // 83: millrace.v1.MillraceService.CreateJoinToken:input_type -> millrace.v1.CreateJoinTokenRequest
+	71, // 84: millrace.v1.MillraceService.ListJoinTokens:input_type -> millrace.v1.ListJoinTokensRequest
+	73, // 85: millrace.v1.MillraceService.RevokeJoinToken:input_type -> millrace.v1.RevokeJoinTokenRequest
+	55, // 86: millrace.v1.MillraceService.ListBinaries:input_type -> millrace.v1.ListBinariesRequest
+	59, // 87: millrace.v1.MillraceService.CreateUser:input_type -> millrace.v1.CreateUserRequest
+	61, // 88: millrace.v1.MillraceService.ListUsers:input_type -> millrace.v1.ListUsersRequest
+	60, // 89: millrace.v1.MillraceService.CreateLoginCode:input_type -> millrace.v1.CreateLoginCodeRequest
+	63, // 90: millrace.v1.MillraceService.RemoveUser:input_type -> millrace.v1.RemoveUserRequest
+	64, // 91: millrace.v1.MillraceService.RenewLogin:input_type -> millrace.v1.RenewLoginRequest
+	65, // 92: millrace.v1.MillraceService.SetSite:input_type -> millrace.v1.SetSiteRequest
+	66, // 93: millrace.v1.MillraceService.RotateCA:input_type -> millrace.v1.RotateCARequest
+	75, // 94: millrace.v1.MillraceService.AddMaster:input_type -> millrace.v1.AddMasterRequest
+	76, // 95: millrace.v1.MillraceService.RemoveMaster:input_type -> millrace.v1.RemoveMasterRequest
+	77, // 96: millrace.v1.MillraceService.Backup:input_type -> millrace.v1.BackupRequest
+	2,  // 97: millrace.v1.MillraceService.GetSite:output_type -> millrace.v1.Site
+	4,  // 98: millrace.v1.MillraceService.MissingFiles:output_type -> millrace.v1.MissingFilesResponse
+	6,  // 99: millrace.v1.MillraceService.UploadFile:output_type -> millrace.v1.UploadFileResponse
+	15, // 100: millrace.v1.MillraceService.SubmitJob:output_type -> millrace.v1.Job
+	15, // 101: millrace.v1.MillraceService.GetJob:output_type -> millrace.v1.Job
+	18, // 102: millrace.v1.MillraceService.ExplainJob:output_type -> millrace.v1.JobExplanation
+	11, // 103: millrace.v1.MillraceService.ListJobs:output_type -> millrace.v1.ListJobsResponse
+	15, // 104: millrace.v1.MillraceService.WatchJob:output_type -> millrace.v1.Job
+	15, // 105: millrace.v1.MillraceService.CancelJob:output_type -> millrace.v1.Job
+	20, // 106: millrace.v1.MillraceService.ListTasks:output_type -> millrace.v1.ListTasksResponse
+	24, // 107: millrace.v1.MillraceService.JobLogs:output_type -> millrace.v1.JobLogsResponse
+	26, // 108: millrace.v1.MillraceService.ListNodes:output_type -> millrace.v1.ListNodesResponse
+	38, // 109: millrace.v1.MillraceService.DrainNode:output_type -> millrace.v1.NodeDrain
+	38, // 110: millrace.v1.MillraceService.GetDrain:output_type -> millrace.v1.NodeDrain
+	27, // 111: millrace.v1.MillraceService.ResumeNode:output_type -> millrace.v1.Node
+	27, // 112: millrace.v1.MillraceService.RemoveNode:output_type -> millrace.v1.Node
+	30, // 113: millrace.v1.MillraceService.NodeLogs:output_type -> millrace.v1.NodeLogsResponse
+	32, // 114: millrace.v1.MillraceService.ExecNode:output_type -> millrace.v1.ExecNodeResponse
+	68, // 115: millrace.v1.MillraceService.GetCluster:output_type -> millrace.v1.Cluster
+	42, // 116: millrace.v1.MillraceService.ListClusters:output_type -> millrace.v1.ListClustersResponse
+	68, // 117: millrace.v1.MillraceService.CreateCluster:output_type -> millrace.v1.Cluster
+	48, // 118: millrace.v1.MillraceService.ResizeCluster:output_type -> millrace.v1.ResizeClusterResponse
+	68, // 119: millrace.v1.MillraceService.SetCluster:output_type -> millrace.v1.Cluster
+	68, // 120: millrace.v1.MillraceService.TerminateCluster:output_type -> millrace.v1.Cluster
+	53, // 121: millrace.v1.MillraceService.ListEvents:output_type -> millrace.v1.ListEventsResponse
+	70, // 122: millrace.v1.MillraceService.CreateJoinToken:output_type -> millrace.v1.JoinToken
+	72, // 123: millrace.v1.MillraceService.ListJoinTokens:output_type -> millrace.v1.ListJoinTokensResponse
+	74, // 124: millrace.v1.MillraceService.RevokeJoinToken:output_type -> millrace.v1.RevokeJoinTokenResponse
+	56, // 125: millrace.v1.MillraceService.ListBinaries:output_type -> millrace.v1.ListBinariesResponse
+	58, // 126: millrace.v1.MillraceService.CreateUser:output_type -> millrace.v1.User
+	62, // 127: millrace.v1.MillraceService.ListUsers:output_type -> millrace.v1.ListUsersResponse
+	58, // 128: millrace.v1.MillraceService.CreateLoginCode:output_type -> millrace.v1.User
+	58, // 129: millrace.v1.MillraceService.RemoveUser:output_type -> millrace.v1.User
+	84, // 130: millrace.v1.MillraceService.RenewLogin:output_type -> millrace.v1.LoginResponse
+	2,  // 131: millrace.v1.MillraceService.SetSite:output_type -> millrace.v1.Site
+	67, // 132: millrace.v1.MillraceService.RotateCA:output_type -> millrace.v1.CAState
+	27, // 133: millrace.v1.MillraceService.AddMaster:output_type -> millrace.v1.Node
+	27, // 134: millrace.v1.MillraceService.RemoveMaster:output_type -> millrace.v1.Node
+	78, // 135: millrace.v1.MillraceService.Backup:output_type -> millrace.v1.BackupResponse
+	97, // [97:136] is the sub-list for method output_type
+	58, // [58:97] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_user_proto_init() }
@@ -3586,13 +6498,24 @@ func file_user_proto_init() {
 	}
 	file_types_proto_init()
 	file_user_proto_msgTypes[7].OneofWrappers = []any{}
+	file_user_proto_msgTypes[32].OneofWrappers = []any{
+		(*ExecNodeResponse_Stdout)(nil),
+		(*ExecNodeResponse_Stderr)(nil),
+		(*ExecNodeResponse_End)(nil),
+	}
+	file_user_proto_msgTypes[34].OneofWrappers = []any{}
+	file_user_proto_msgTypes[43].OneofWrappers = []any{}
+	file_user_proto_msgTypes[46].OneofWrappers = []any{}
+	file_user_proto_msgTypes[47].OneofWrappers = []any{}
+	file_user_proto_msgTypes[50].OneofWrappers = []any{}
+	file_user_proto_msgTypes[65].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_user_proto_rawDesc), len(file_user_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

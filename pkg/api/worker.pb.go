@@ -24,6 +24,274 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type LoginRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	CsrDer        []byte                 `protobuf:"bytes,2,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginRequest) Reset() {
+	*x = LoginRequest{}
+	mi := &file_worker_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginRequest) ProtoMessage() {}
+
+func (x *LoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginRequest.ProtoReflect.Descriptor instead.
+func (*LoginRequest) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *LoginRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *LoginRequest) GetCsrDer() []byte {
+	if x != nil {
+		return x.CsrDer
+	}
+	return nil
+}
+
+type ReachRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Tcp           []string               `protobuf:"bytes,2,rep,name=tcp,proto3" json:"tcp,omitempty"`                     // host:port of the caller's own host
+	Udp           []string               `protobuf:"bytes,3,rep,name=udp,proto3" json:"udp,omitempty"`                     // the same: what comes in there is to be sent back as it is
+	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`             // https://host:port that the caller will advertise; "" = nothing to compare
+	NodeId        string                 `protobuf:"bytes,5,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"` // of the caller, if it has been one before; "" = it has not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReachRequest) Reset() {
+	*x = ReachRequest{}
+	mi := &file_worker_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReachRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReachRequest) ProtoMessage() {}
+
+func (x *ReachRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
+func (*ReachRequest) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ReachRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ReachRequest) GetTcp() []string {
+	if x != nil {
+		return x.Tcp
+	}
+	return nil
+}
+
+func (x *ReachRequest) GetUdp() []string {
+	if x != nil {
+		return x.Udp
+	}
+	return nil
+}
+
+func (x *ReachRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ReachRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+type ReachResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Unreachable   []string               `protobuf:"bytes,1,rep,name=unreachable,proto3" json:"unreachable,omitempty"` // a line each: "10.0.0.5:7412/udp: no answer within 2s"
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`               // that the token is for: MASTER, CORE, TASK, POOL
+	Cluster       string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`         // name; "" of masters and of the pool
+	Site          string                 `protobuf:"bytes,4,opt,name=site,proto3" json:"site,omitempty"`
+	NowMs         int64                  `protobuf:"varint,5,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"` // the master's clock, Unix time
+	Tcp           []string               `protobuf:"bytes,6,rep,name=tcp,proto3" json:"tcp,omitempty"`                   // host:port that the node must be able to connect to: of masters that are up
+	Udp           []string               `protobuf:"bytes,7,rep,name=udp,proto3" json:"udp,omitempty"`                   // host:port that the node must be able to send to, and get answers from
+	Knock         []byte                 `protobuf:"bytes,8,opt,name=knock,proto3" json:"knock,omitempty"`               // sent to one of udp as it is, it comes back: from this address of the caller's only, and for a minute
+	Taken         string                 `protobuf:"bytes,9,opt,name=taken,proto3" json:"taken,omitempty"`               // whose address the caller would advertise, if that node is up; "" = nobody's
+	Version       string                 `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`          // of the master
+	Name          string                 `protobuf:"bytes,11,opt,name=name,proto3" json:"name,omitempty"`                // of the master, for people
+	Masters       []string               `protobuf:"bytes,12,rep,name=masters,proto3" json:"masters,omitempty"`          // https://host:port of those that are up
+	Lost          []string               `protobuf:"bytes,13,rep,name=lost,proto3" json:"lost,omitempty"`                // of the others of the set, for people: "master-2 (https://10.0.0.2:7400)"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReachResponse) Reset() {
+	*x = ReachResponse{}
+	mi := &file_worker_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReachResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReachResponse) ProtoMessage() {}
+
+func (x *ReachResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReachResponse.ProtoReflect.Descriptor instead.
+func (*ReachResponse) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ReachResponse) GetUnreachable() []string {
+	if x != nil {
+		return x.Unreachable
+	}
+	return nil
+}
+
+func (x *ReachResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *ReachResponse) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ReachResponse) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *ReachResponse) GetNowMs() int64 {
+	if x != nil {
+		return x.NowMs
+	}
+	return 0
+}
+
+func (x *ReachResponse) GetTcp() []string {
+	if x != nil {
+		return x.Tcp
+	}
+	return nil
+}
+
+func (x *ReachResponse) GetUdp() []string {
+	if x != nil {
+		return x.Udp
+	}
+	return nil
+}
+
+func (x *ReachResponse) GetKnock() []byte {
+	if x != nil {
+		return x.Knock
+	}
+	return nil
+}
+
+func (x *ReachResponse) GetTaken() string {
+	if x != nil {
+		return x.Taken
+	}
+	return ""
+}
+
+func (x *ReachResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ReachResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReachResponse) GetMasters() []string {
+	if x != nil {
+		return x.Masters
+	}
+	return nil
+}
+
+func (x *ReachResponse) GetLost() []string {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -38,7 +306,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_worker_proto_msgTypes[0]
+	mi := &file_worker_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -50,7 +318,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[0]
+	mi := &file_worker_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -63,7 +331,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{0}
+	return file_worker_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -125,7 +393,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_worker_proto_msgTypes[1]
+	mi := &file_worker_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -137,7 +405,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[1]
+	mi := &file_worker_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -150,7 +418,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{1}
+	return file_worker_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *JoinResponse) GetCertificatePem() []byte {
@@ -224,15 +492,20 @@ type AnnounceRequest struct {
 	Applied     uint64                 `protobuf:"varint,4,opt,name=applied,proto3" json:"applied,omitempty"` // index of the last entry that it has applied
 	Pid         int64                  `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
 	// What this start was told of the site's object store, if that differs from what the start before was told.
-	Store         *ObjectStore `protobuf:"bytes,6,opt,name=store,proto3" json:"store,omitempty"`
-	SystemPrefix  string       `protobuf:"bytes,7,opt,name=system_prefix,json=systemPrefix,proto3" json:"system_prefix,omitempty"` // s3://bucket/prefix/; "" = as it is
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Store          *ObjectStore `protobuf:"bytes,6,opt,name=store,proto3" json:"store,omitempty"`
+	SystemPrefix   string       `protobuf:"bytes,7,opt,name=system_prefix,json=systemPrefix,proto3" json:"system_prefix,omitempty"`        // s3://bucket/prefix/; "" = as it is
+	Protocol       int32        `protobuf:"varint,8,opt,name=protocol,proto3" json:"protocol,omitempty"`                                   // that it speaks; 0: it is of a version that says nothing of it, which speaks 1
+	OldestProtocol int32        `protobuf:"varint,9,opt,name=oldest_protocol,json=oldestProtocol,proto3" json:"oldest_protocol,omitempty"` // that it serves
+	Problem        string       `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`                                     // what is wrong with it, for people; "" = nothing
+	CannotLog      bool         `protobuf:"varint,11,opt,name=cannot_log,json=cannotLog,proto3" json:"cannot_log,omitempty"`               // the problem is its log's disk: it takes no part until that is mended
+	Trust          string       `protobuf:"bytes,12,opt,name=trust,proto3" json:"trust,omitempty"`                                         // as Pong.trust, of what it uses
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AnnounceRequest) Reset() {
 	*x = AnnounceRequest{}
-	mi := &file_worker_proto_msgTypes[2]
+	mi := &file_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -244,7 +517,7 @@ func (x *AnnounceRequest) String() string {
 func (*AnnounceRequest) ProtoMessage() {}
 
 func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[2]
+	mi := &file_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -257,7 +530,7 @@ func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
 func (*AnnounceRequest) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{2}
+	return file_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AnnounceRequest) GetAddress() string {
@@ -309,6 +582,41 @@ func (x *AnnounceRequest) GetSystemPrefix() string {
 	return ""
 }
 
+func (x *AnnounceRequest) GetProtocol() int32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *AnnounceRequest) GetOldestProtocol() int32 {
+	if x != nil {
+		return x.OldestProtocol
+	}
+	return 0
+}
+
+func (x *AnnounceRequest) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *AnnounceRequest) GetCannotLog() bool {
+	if x != nil {
+		return x.CannotLog
+	}
+	return false
+}
+
+func (x *AnnounceRequest) GetTrust() string {
+	if x != nil {
+		return x.Trust
+	}
+	return ""
+}
+
 type AnnounceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Settled       bool                   `protobuf:"varint,1,opt,name=settled,proto3" json:"settled,omitempty"` // nothing is left to do: it votes at this address, or is to stay out
@@ -318,7 +626,7 @@ type AnnounceResponse struct {
 
 func (x *AnnounceResponse) Reset() {
 	*x = AnnounceResponse{}
-	mi := &file_worker_proto_msgTypes[3]
+	mi := &file_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -330,7 +638,7 @@ func (x *AnnounceResponse) String() string {
 func (*AnnounceResponse) ProtoMessage() {}
 
 func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[3]
+	mi := &file_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -343,7 +651,7 @@ func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceResponse.ProtoReflect.Descriptor instead.
 func (*AnnounceResponse) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{3}
+	return file_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AnnounceResponse) GetSettled() bool {
@@ -351,6 +659,232 @@ func (x *AnnounceResponse) GetSettled() bool {
 		return x.Settled
 	}
 	return false
+}
+
+type MembersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersRequest) Reset() {
+	*x = MembersRequest{}
+	mi := &file_worker_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersRequest) ProtoMessage() {}
+
+func (x *MembersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
+func (*MembersRequest) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{7}
+}
+
+type MembersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // names the answer: Pong.members
+	Nodes         []*MemberNode          `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Users         []*MemberUser          `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersResponse) Reset() {
+	*x = MembersResponse{}
+	mi := &file_worker_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersResponse) ProtoMessage() {}
+
+func (x *MembersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
+func (*MembersResponse) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MembersResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MembersResponse) GetNodes() []*MemberNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *MembersResponse) GetUsers() []*MemberUser {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+// MemberNode is a node that is admitted to the site and has something to do with the one that asks.
+type MemberNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Master        bool                   `protobuf:"varint,2,opt,name=master,proto3" json:"master,omitempty"`
+	Fellow        bool                   `protobuf:"varint,3,opt,name=fellow,proto3" json:"fellow,omitempty"` // it is of the same cluster
+	Files         bool                   `protobuf:"varint,4,opt,name=files,proto3" json:"files,omitempty"`   // it may read and write blocks: it is of the same cluster, or a job that runs on it is about files there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberNode) Reset() {
+	*x = MemberNode{}
+	mi := &file_worker_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberNode) ProtoMessage() {}
+
+func (x *MemberNode) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberNode.ProtoReflect.Descriptor instead.
+func (*MemberNode) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MemberNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *MemberNode) GetMaster() bool {
+	if x != nil {
+		return x.Master
+	}
+	return false
+}
+
+func (x *MemberNode) GetFellow() bool {
+	if x != nil {
+		return x.Fellow
+	}
+	return false
+}
+
+func (x *MemberNode) GetFiles() bool {
+	if x != nil {
+		return x.Files
+	}
+	return false
+}
+
+// MemberUser is a person with a record; the first administrator has none.
+type MemberUser struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`                             // admin, submit, read
+	SinceUnix     int64                  `protobuf:"varint,3,opt,name=since_unix,json=sinceUnix,proto3" json:"since_unix,omitempty"` // certificates that were made before are worthless
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberUser) Reset() {
+	*x = MemberUser{}
+	mi := &file_worker_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberUser) ProtoMessage() {}
+
+func (x *MemberUser) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberUser.ProtoReflect.Descriptor instead.
+func (*MemberUser) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *MemberUser) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MemberUser) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *MemberUser) GetSinceUnix() int64 {
+	if x != nil {
+		return x.SinceUnix
+	}
+	return 0
 }
 
 type WorkerMessage struct {
@@ -364,6 +898,9 @@ type WorkerMessage struct {
 	//	*WorkerMessage_Problem
 	//	*WorkerMessage_Returned
 	//	*WorkerMessage_Probed
+	//	*WorkerMessage_Blocks
+	//	*WorkerMessage_Bootstrap
+	//	*WorkerMessage_Leave
 	Message       isWorkerMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -371,7 +908,7 @@ type WorkerMessage struct {
 
 func (x *WorkerMessage) Reset() {
 	*x = WorkerMessage{}
-	mi := &file_worker_proto_msgTypes[4]
+	mi := &file_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +920,7 @@ func (x *WorkerMessage) String() string {
 func (*WorkerMessage) ProtoMessage() {}
 
 func (x *WorkerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[4]
+	mi := &file_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +933,7 @@ func (x *WorkerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerMessage.ProtoReflect.Descriptor instead.
 func (*WorkerMessage) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{4}
+	return file_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WorkerMessage) GetMessage() isWorkerMessage_Message {
@@ -469,6 +1006,33 @@ func (x *WorkerMessage) GetProbed() *StoreProbed {
 	return nil
 }
 
+func (x *WorkerMessage) GetBlocks() *BlockReport {
+	if x != nil {
+		if x, ok := x.Message.(*WorkerMessage_Blocks); ok {
+			return x.Blocks
+		}
+	}
+	return nil
+}
+
+func (x *WorkerMessage) GetBootstrap() *BootstrapReport {
+	if x != nil {
+		if x, ok := x.Message.(*WorkerMessage_Bootstrap); ok {
+			return x.Bootstrap
+		}
+	}
+	return nil
+}
+
+func (x *WorkerMessage) GetLeave() *Leave {
+	if x != nil {
+		if x, ok := x.Message.(*WorkerMessage_Leave); ok {
+			return x.Leave
+		}
+	}
+	return nil
+}
+
 type isWorkerMessage_Message interface {
 	isWorkerMessage_Message()
 }
@@ -501,6 +1065,18 @@ type WorkerMessage_Probed struct {
 	Probed *StoreProbed `protobuf:"bytes,7,opt,name=probed,proto3,oneof"` // answer to StoreProbe
 }
 
+type WorkerMessage_Blocks struct {
+	Blocks *BlockReport `protobuf:"bytes,8,opt,name=blocks,proto3,oneof"` // of core nodes: after the hello all that they store, then what changes
+}
+
+type WorkerMessage_Bootstrap struct {
+	Bootstrap *BootstrapReport `protobuf:"bytes,9,opt,name=bootstrap,proto3,oneof"`
+}
+
+type WorkerMessage_Leave struct {
+	Leave *Leave `protobuf:"bytes,10,opt,name=leave,proto3,oneof"`
+}
+
 func (*WorkerMessage_Hello) isWorkerMessage_Message() {}
 
 func (*WorkerMessage_Heartbeat) isWorkerMessage_Message() {}
@@ -514,6 +1090,58 @@ func (*WorkerMessage_Problem) isWorkerMessage_Message() {}
 func (*WorkerMessage_Returned) isWorkerMessage_Message() {}
 
 func (*WorkerMessage_Probed) isWorkerMessage_Message() {}
+
+func (*WorkerMessage_Blocks) isWorkerMessage_Message() {}
+
+func (*WorkerMessage_Bootstrap) isWorkerMessage_Message() {}
+
+func (*WorkerMessage_Leave) isWorkerMessage_Message() {}
+
+// Leave says that the node is to go for good, and goes on until its place is gone: it is drained, then taken out of the site, or, if it
+// is a free one of the pool, taken out at once. Repeated in each session.
+type Leave struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	GraceMs       int64                  `protobuf:"varint,1,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"` // what still runs there then is killed; 0 = the usual
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leave) Reset() {
+	*x = Leave{}
+	mi := &file_worker_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leave) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leave) ProtoMessage() {}
+
+func (x *Leave) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leave.ProtoReflect.Descriptor instead.
+func (*Leave) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Leave) GetGraceMs() int64 {
+	if x != nil {
+		return x.GraceMs
+	}
+	return 0
+}
 
 type WorkerHello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -529,15 +1157,20 @@ type WorkerHello struct {
 	Pid           int64                  `protobuf:"varint,10,opt,name=pid,proto3" json:"pid,omitempty"`
 	Running       []*RunningAttempt      `protobuf:"bytes,11,rep,name=running,proto3" json:"running,omitempty"`
 	Segments      []*HeldSegment         `protobuf:"bytes,12,rep,name=segments,proto3" json:"segments,omitempty"`
-	Problem       string                 `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"` // why it can take no tasks now, for people; "" = it can
-	Volume        string                 `protobuf:"bytes,14,opt,name=volume,proto3" json:"volume,omitempty"`   // names the file system of its data: nodes with the same one share it
+	Problem       string                 `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`           // why it can take no tasks now, for people; "" = it can
+	Volume        string                 `protobuf:"bytes,14,opt,name=volume,proto3" json:"volume,omitempty"`             // names the file system of its data: nodes with the same one share it
+	Protocol      int32                  `protobuf:"varint,15,opt,name=protocol,proto3" json:"protocol,omitempty"`        // that it speaks; 0: it is of a version that says nothing of it, which speaks 1
+	Rack          string                 `protobuf:"bytes,16,opt,name=rack,proto3" json:"rack,omitempty"`                 // failure domain of a core node, "" = the default one
+	Cluster       string                 `protobuf:"bytes,17,opt,name=cluster,proto3" json:"cluster,omitempty"`           // that it takes itself to be of, and its data is of; "" = the pool, or it is of a version that does not say
+	Bootstrapped  string                 `protobuf:"bytes,18,opt,name=bootstrapped,proto3" json:"bootstrapped,omitempty"` // digest of the bootstrap actions that it has run for that cluster (SessionWelcome.bootstrap_digest)
+	Role          string                 `protobuf:"bytes,19,opt,name=role,proto3" json:"role,omitempty"`                 // that it takes itself to have there: CORE, TASK, POOL; "" = it is of a version that does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerHello) Reset() {
 	*x = WorkerHello{}
-	mi := &file_worker_proto_msgTypes[5]
+	mi := &file_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +1182,7 @@ func (x *WorkerHello) String() string {
 func (*WorkerHello) ProtoMessage() {}
 
 func (x *WorkerHello) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[5]
+	mi := &file_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +1195,7 @@ func (x *WorkerHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerHello.ProtoReflect.Descriptor instead.
 func (*WorkerHello) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{5}
+	return file_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WorkerHello) GetNodeId() string {
@@ -663,6 +1296,118 @@ func (x *WorkerHello) GetVolume() string {
 	return ""
 }
 
+func (x *WorkerHello) GetProtocol() int32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *WorkerHello) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+func (x *WorkerHello) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *WorkerHello) GetBootstrapped() string {
+	if x != nil {
+		return x.Bootstrapped
+	}
+	return ""
+}
+
+func (x *WorkerHello) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+// BootstrapReport says how far a node's bootstrap actions are. Repeated after a reconnect.
+type BootstrapReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`  // SessionWelcome.bootstrap_digest
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`    // RUNNING, DONE, FAILED
+	Action        int32                  `protobuf:"varint,3,opt,name=action,proto3" json:"action,omitempty"` // from 1
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"` // FAILED: exit code, signal, time-out, and the last lines of its output
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BootstrapReport) Reset() {
+	*x = BootstrapReport{}
+	mi := &file_worker_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BootstrapReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BootstrapReport) ProtoMessage() {}
+
+func (x *BootstrapReport) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BootstrapReport.ProtoReflect.Descriptor instead.
+func (*BootstrapReport) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BootstrapReport) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *BootstrapReport) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *BootstrapReport) GetAction() int32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *BootstrapReport) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BootstrapReport) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type RunningAttempt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -677,7 +1422,7 @@ type RunningAttempt struct {
 
 func (x *RunningAttempt) Reset() {
 	*x = RunningAttempt{}
-	mi := &file_worker_proto_msgTypes[6]
+	mi := &file_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +1434,7 @@ func (x *RunningAttempt) String() string {
 func (*RunningAttempt) ProtoMessage() {}
 
 func (x *RunningAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[6]
+	mi := &file_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +1447,7 @@ func (x *RunningAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunningAttempt.ProtoReflect.Descriptor instead.
 func (*RunningAttempt) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{6}
+	return file_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RunningAttempt) GetJob() string {
@@ -758,7 +1503,7 @@ type HeldSegment struct {
 
 func (x *HeldSegment) Reset() {
 	*x = HeldSegment{}
-	mi := &file_worker_proto_msgTypes[7]
+	mi := &file_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +1515,7 @@ func (x *HeldSegment) String() string {
 func (*HeldSegment) ProtoMessage() {}
 
 func (x *HeldSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[7]
+	mi := &file_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +1528,7 @@ func (x *HeldSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldSegment.ProtoReflect.Descriptor instead.
 func (*HeldSegment) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{7}
+	return file_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HeldSegment) GetJob() string {
@@ -812,13 +1557,14 @@ type WorkerHeartbeat struct {
 	DiskFreeBytes int64                  `protobuf:"varint,1,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
 	Progress      []*AttemptProgress     `protobuf:"bytes,2,rep,name=progress,proto3" json:"progress,omitempty"` // of running attempts, what changed
 	Problem       string                 `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`   // why it can take no tasks now, for people; "" = it can
+	Trust         string                 `protobuf:"bytes,4,opt,name=trust,proto3" json:"trust,omitempty"`       // as Pong.trust, of what it uses
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerHeartbeat) Reset() {
 	*x = WorkerHeartbeat{}
-	mi := &file_worker_proto_msgTypes[8]
+	mi := &file_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +1576,7 @@ func (x *WorkerHeartbeat) String() string {
 func (*WorkerHeartbeat) ProtoMessage() {}
 
 func (x *WorkerHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[8]
+	mi := &file_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +1589,7 @@ func (x *WorkerHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerHeartbeat.ProtoReflect.Descriptor instead.
 func (*WorkerHeartbeat) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{8}
+	return file_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WorkerHeartbeat) GetDiskFreeBytes() int64 {
@@ -867,6 +1613,13 @@ func (x *WorkerHeartbeat) GetProblem() string {
 	return ""
 }
 
+func (x *WorkerHeartbeat) GetTrust() string {
+	if x != nil {
+		return x.Trust
+	}
+	return ""
+}
+
 type AttemptProgress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Attempt       string                 `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
@@ -880,7 +1633,7 @@ type AttemptProgress struct {
 
 func (x *AttemptProgress) Reset() {
 	*x = AttemptProgress{}
-	mi := &file_worker_proto_msgTypes[9]
+	mi := &file_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1645,7 @@ func (x *AttemptProgress) String() string {
 func (*AttemptProgress) ProtoMessage() {}
 
 func (x *AttemptProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[9]
+	mi := &file_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1658,7 @@ func (x *AttemptProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptProgress.ProtoReflect.Descriptor instead.
 func (*AttemptProgress) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{9}
+	return file_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AttemptProgress) GetAttempt() string {
@@ -953,7 +1706,7 @@ type AttemptStarted struct {
 
 func (x *AttemptStarted) Reset() {
 	*x = AttemptStarted{}
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1718,7 @@ func (x *AttemptStarted) String() string {
 func (*AttemptStarted) ProtoMessage() {}
 
 func (x *AttemptStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1731,7 @@ func (x *AttemptStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptStarted.ProtoReflect.Descriptor instead.
 func (*AttemptStarted) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{10}
+	return file_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AttemptStarted) GetAttempt() string {
@@ -1012,7 +1765,7 @@ type AttemptReport struct {
 
 func (x *AttemptReport) Reset() {
 	*x = AttemptReport{}
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1777,7 @@ func (x *AttemptReport) String() string {
 func (*AttemptReport) ProtoMessage() {}
 
 func (x *AttemptReport) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1790,7 @@ func (x *AttemptReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptReport.ProtoReflect.Descriptor instead.
 func (*AttemptReport) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{11}
+	return file_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AttemptReport) GetJob() string {
@@ -1119,7 +1872,7 @@ type SegmentProblem struct {
 
 func (x *SegmentProblem) Reset() {
 	*x = SegmentProblem{}
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1884,7 @@ func (x *SegmentProblem) String() string {
 func (*SegmentProblem) ProtoMessage() {}
 
 func (x *SegmentProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1897,7 @@ func (x *SegmentProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentProblem.ProtoReflect.Descriptor instead.
 func (*SegmentProblem) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{12}
+	return file_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SegmentProblem) GetJob() string {
@@ -1198,7 +1951,7 @@ type LeaseReturned struct {
 
 func (x *LeaseReturned) Reset() {
 	*x = LeaseReturned{}
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1963,7 @@ func (x *LeaseReturned) String() string {
 func (*LeaseReturned) ProtoMessage() {}
 
 func (x *LeaseReturned) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1976,7 @@ func (x *LeaseReturned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseReturned.ProtoReflect.Descriptor instead.
 func (*LeaseReturned) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{13}
+	return file_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LeaseReturned) GetAttempt() string {
@@ -1246,6 +1999,8 @@ type MasterMessage struct {
 	//	*MasterMessage_Forget
 	//	*MasterMessage_Pong
 	//	*MasterMessage_Probe
+	//	*MasterMessage_BlockOrders
+	//	*MasterMessage_Assignment
 	Message       isMasterMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1253,7 +2008,7 @@ type MasterMessage struct {
 
 func (x *MasterMessage) Reset() {
 	*x = MasterMessage{}
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +2020,7 @@ func (x *MasterMessage) String() string {
 func (*MasterMessage) ProtoMessage() {}
 
 func (x *MasterMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +2033,7 @@ func (x *MasterMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MasterMessage.ProtoReflect.Descriptor instead.
 func (*MasterMessage) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{14}
+	return file_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MasterMessage) GetMessage() isMasterMessage_Message {
@@ -1369,6 +2124,24 @@ func (x *MasterMessage) GetProbe() *StoreProbe {
 	return nil
 }
 
+func (x *MasterMessage) GetBlockOrders() *BlockOrders {
+	if x != nil {
+		if x, ok := x.Message.(*MasterMessage_BlockOrders); ok {
+			return x.BlockOrders
+		}
+	}
+	return nil
+}
+
+func (x *MasterMessage) GetAssignment() *Assignment {
+	if x != nil {
+		if x, ok := x.Message.(*MasterMessage_Assignment); ok {
+			return x.Assignment
+		}
+	}
+	return nil
+}
+
 type isMasterMessage_Message interface {
 	isMasterMessage_Message()
 }
@@ -1409,6 +2182,14 @@ type MasterMessage_Probe struct {
 	Probe *StoreProbe `protobuf:"bytes,9,opt,name=probe,proto3,oneof"`
 }
 
+type MasterMessage_BlockOrders struct {
+	BlockOrders *BlockOrders `protobuf:"bytes,10,opt,name=block_orders,json=blockOrders,proto3,oneof"` // to core nodes
+}
+
+type MasterMessage_Assignment struct {
+	Assignment *Assignment `protobuf:"bytes,11,opt,name=assignment,proto3,oneof"`
+}
+
 func (*MasterMessage_Welcome) isMasterMessage_Message() {}
 
 func (*MasterMessage_Lease) isMasterMessage_Message() {}
@@ -1427,6 +2208,64 @@ func (*MasterMessage_Pong) isMasterMessage_Message() {}
 
 func (*MasterMessage_Probe) isMasterMessage_Message() {}
 
+func (*MasterMessage_BlockOrders) isMasterMessage_Message() {}
+
+func (*MasterMessage_Assignment) isMasterMessage_Message() {}
+
+// Assignment tells a worker that it has another place now: it ends what it does, deletes what it holds of the cluster that it leaves,
+// and begins again there. A welcome that names another cluster or role than it has means the same.
+type Assignment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"` // "" = the pool
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`       // CORE, TASK, POOL
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Assignment) Reset() {
+	*x = Assignment{}
+	mi := &file_worker_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Assignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Assignment) ProtoMessage() {}
+
+func (x *Assignment) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
+func (*Assignment) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Assignment) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Assignment) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
 // StoreProbe asks whether this worker reaches a job's store, before the job is accepted.
 type StoreProbe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1440,7 +2279,7 @@ type StoreProbe struct {
 
 func (x *StoreProbe) Reset() {
 	*x = StoreProbe{}
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +2291,7 @@ func (x *StoreProbe) String() string {
 func (*StoreProbe) ProtoMessage() {}
 
 func (x *StoreProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +2304,7 @@ func (x *StoreProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreProbe.ProtoReflect.Descriptor instead.
 func (*StoreProbe) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{15}
+	return file_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StoreProbe) GetId() uint64 {
@@ -1506,7 +2345,7 @@ type StoreProbed struct {
 
 func (x *StoreProbed) Reset() {
 	*x = StoreProbed{}
-	mi := &file_worker_proto_msgTypes[16]
+	mi := &file_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +2357,7 @@ func (x *StoreProbed) String() string {
 func (*StoreProbed) ProtoMessage() {}
 
 func (x *StoreProbed) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[16]
+	mi := &file_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +2370,7 @@ func (x *StoreProbed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreProbed.ProtoReflect.Descriptor instead.
 func (*StoreProbed) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{16}
+	return file_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StoreProbed) GetId() uint64 {
@@ -1550,13 +2389,15 @@ func (x *StoreProbed) GetError() string {
 
 type Pong struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Trust         string                 `protobuf:"bytes,1,opt,name=trust,proto3" json:"trust,omitempty"`     // names what the site trusts, and by which CA its certificates are: a node that has another (WorkerHeartbeat.trust) renews its own
+	Members       string                 `protobuf:"bytes,2,opt,name=members,proto3" json:"members,omitempty"` // MembersResponse.id, as the leader would answer now or a moment ago
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_worker_proto_msgTypes[17]
+	mi := &file_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +2409,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[17]
+	mi := &file_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,24 +2422,41 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{17}
+	return file_worker_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Pong) GetTrust() string {
+	if x != nil {
+		return x.Trust
+	}
+	return ""
+}
+
+func (x *Pong) GetMembers() string {
+	if x != nil {
+		return x.Members
+	}
+	return ""
 }
 
 type SessionWelcome struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
-	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
-	LeaseMs       int64                  `protobuf:"varint,4,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
-	Store         *ObjectStore           `protobuf:"bytes,5,opt,name=store,proto3" json:"store,omitempty"`                                   // of the site
-	SystemPrefix  string                 `protobuf:"bytes,6,opt,name=system_prefix,json=systemPrefix,proto3" json:"system_prefix,omitempty"` // s3://bucket/prefix/
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Term             uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Cluster          string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Role             string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	LeaseMs          int64                  `protobuf:"varint,4,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	Store            *ObjectStore           `protobuf:"bytes,5,opt,name=store,proto3" json:"store,omitempty"`                                   // of the site
+	SystemPrefix     string                 `protobuf:"bytes,6,opt,name=system_prefix,json=systemPrefix,proto3" json:"system_prefix,omitempty"` // s3://bucket/prefix/
+	ClusterName      string                 `protobuf:"bytes,7,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	BootstrapActions []*BootstrapAction     `protobuf:"bytes,8,rep,name=bootstrap_actions,json=bootstrapActions,proto3" json:"bootstrap_actions,omitempty"` // to be run before the first task, in order, unless hello.bootstrapped is their digest
+	BootstrapDigest  string                 `protobuf:"bytes,9,opt,name=bootstrap_digest,json=bootstrapDigest,proto3" json:"bootstrap_digest,omitempty"`    // of the actions and the cluster; "" = there are none
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *SessionWelcome) Reset() {
 	*x = SessionWelcome{}
-	mi := &file_worker_proto_msgTypes[18]
+	mi := &file_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +2468,7 @@ func (x *SessionWelcome) String() string {
 func (*SessionWelcome) ProtoMessage() {}
 
 func (x *SessionWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[18]
+	mi := &file_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +2481,7 @@ func (x *SessionWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionWelcome.ProtoReflect.Descriptor instead.
 func (*SessionWelcome) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{18}
+	return file_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SessionWelcome) GetTerm() uint64 {
@@ -1668,6 +2526,27 @@ func (x *SessionWelcome) GetSystemPrefix() string {
 	return ""
 }
 
+func (x *SessionWelcome) GetClusterName() string {
+	if x != nil {
+		return x.ClusterName
+	}
+	return ""
+}
+
+func (x *SessionWelcome) GetBootstrapActions() []*BootstrapAction {
+	if x != nil {
+		return x.BootstrapActions
+	}
+	return nil
+}
+
+func (x *SessionWelcome) GetBootstrapDigest() string {
+	if x != nil {
+		return x.BootstrapDigest
+	}
+	return ""
+}
+
 // Lease gives one attempt to a worker.
 type Lease struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1691,7 +2570,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_worker_proto_msgTypes[19]
+	mi := &file_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +2582,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[19]
+	mi := &file_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +2595,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{19}
+	return file_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Lease) GetJob() string {
@@ -1827,7 +2706,7 @@ type NodeAddress struct {
 
 func (x *NodeAddress) Reset() {
 	*x = NodeAddress{}
-	mi := &file_worker_proto_msgTypes[20]
+	mi := &file_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2718,7 @@ func (x *NodeAddress) String() string {
 func (*NodeAddress) ProtoMessage() {}
 
 func (x *NodeAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[20]
+	mi := &file_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2731,7 @@ func (x *NodeAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddress.ProtoReflect.Descriptor instead.
 func (*NodeAddress) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{20}
+	return file_worker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *NodeAddress) GetNode() string {
@@ -1879,7 +2758,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_worker_proto_msgTypes[21]
+	mi := &file_worker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2770,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[21]
+	mi := &file_worker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2783,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{21}
+	return file_worker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Kill) GetAttempt() string {
@@ -1930,7 +2809,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_worker_proto_msgTypes[22]
+	mi := &file_worker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2821,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[22]
+	mi := &file_worker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2834,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{22}
+	return file_worker_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Revoke) GetAttempt() string {
@@ -1979,7 +2858,7 @@ type SegmentLocations struct {
 
 func (x *SegmentLocations) Reset() {
 	*x = SegmentLocations{}
-	mi := &file_worker_proto_msgTypes[23]
+	mi := &file_worker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2870,7 @@ func (x *SegmentLocations) String() string {
 func (*SegmentLocations) ProtoMessage() {}
 
 func (x *SegmentLocations) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[23]
+	mi := &file_worker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2883,7 @@ func (x *SegmentLocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentLocations.ProtoReflect.Descriptor instead.
 func (*SegmentLocations) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{23}
+	return file_worker_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SegmentLocations) GetJob() string {
@@ -2048,7 +2927,7 @@ type SegmentLocation struct {
 
 func (x *SegmentLocation) Reset() {
 	*x = SegmentLocation{}
-	mi := &file_worker_proto_msgTypes[24]
+	mi := &file_worker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2939,7 @@ func (x *SegmentLocation) String() string {
 func (*SegmentLocation) ProtoMessage() {}
 
 func (x *SegmentLocation) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[24]
+	mi := &file_worker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2952,7 @@ func (x *SegmentLocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentLocation.ProtoReflect.Descriptor instead.
 func (*SegmentLocation) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{24}
+	return file_worker_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SegmentLocation) GetMap() int32 {
@@ -2121,7 +3000,7 @@ type ReportAck struct {
 
 func (x *ReportAck) Reset() {
 	*x = ReportAck{}
-	mi := &file_worker_proto_msgTypes[25]
+	mi := &file_worker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +3012,7 @@ func (x *ReportAck) String() string {
 func (*ReportAck) ProtoMessage() {}
 
 func (x *ReportAck) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[25]
+	mi := &file_worker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +3025,7 @@ func (x *ReportAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportAck.ProtoReflect.Descriptor instead.
 func (*ReportAck) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{25}
+	return file_worker_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReportAck) GetAttempt() string {
@@ -2173,7 +3052,7 @@ type ForgetJob struct {
 
 func (x *ForgetJob) Reset() {
 	*x = ForgetJob{}
-	mi := &file_worker_proto_msgTypes[26]
+	mi := &file_worker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +3064,7 @@ func (x *ForgetJob) String() string {
 func (*ForgetJob) ProtoMessage() {}
 
 func (x *ForgetJob) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[26]
+	mi := &file_worker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +3077,7 @@ func (x *ForgetJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetJob.ProtoReflect.Descriptor instead.
 func (*ForgetJob) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{26}
+	return file_worker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ForgetJob) GetJob() string {
@@ -2208,11 +3087,472 @@ func (x *ForgetJob) GetJob() string {
 	return ""
 }
 
+// BlockReport tells the leader which replicas of blocks a core node has. The full report after the hello comes in
+// pieces, of which the last one says so.
+type BlockReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Full          bool                   `protobuf:"varint,1,opt,name=full,proto3" json:"full,omitempty"`    // a piece of the full report
+	Last          bool                   `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`    // of its pieces
+	Stored        []*StoredBlock         `protobuf:"bytes,3,rep,name=stored,proto3" json:"stored,omitempty"` // final replicas
+	Gone          []*StoredBlock         `protobuf:"bytes,4,rep,name=gone,proto3" json:"gone,omitempty"`     // deleted, or lost with a disk
+	Bad           []*BadBlock            `protobuf:"bytes,5,rep,name=bad,proto3" json:"bad,omitempty"`
+	Disks         []*DataDisk            `protobuf:"bytes,6,rep,name=disks,proto3" json:"disks,omitempty"`           // all of the node, when something about them changed; at least every few seconds
+	Unfinished    []*StoredBlock         `protobuf:"bytes,7,rep,name=unfinished,proto3" json:"unfinished,omitempty"` // of a full report: replicas that no pipeline has made final
+	Verified      []*StoredBlock         `protobuf:"bytes,8,rep,name=verified,proto3" json:"verified,omitempty"`     // by order, and found whole
+	Failed        []*FailedCopy          `protobuf:"bytes,9,rep,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockReport) Reset() {
+	*x = BlockReport{}
+	mi := &file_worker_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockReport) ProtoMessage() {}
+
+func (x *BlockReport) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockReport.ProtoReflect.Descriptor instead.
+func (*BlockReport) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *BlockReport) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
+func (x *BlockReport) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+func (x *BlockReport) GetStored() []*StoredBlock {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+func (x *BlockReport) GetGone() []*StoredBlock {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+func (x *BlockReport) GetBad() []*BadBlock {
+	if x != nil {
+		return x.Bad
+	}
+	return nil
+}
+
+func (x *BlockReport) GetDisks() []*DataDisk {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+func (x *BlockReport) GetUnfinished() []*StoredBlock {
+	if x != nil {
+		return x.Unfinished
+	}
+	return nil
+}
+
+func (x *BlockReport) GetVerified() []*StoredBlock {
+	if x != nil {
+		return x.Verified
+	}
+	return nil
+}
+
+func (x *BlockReport) GetFailed() []*FailedCopy {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+// FailedCopy is a copy that was ordered and came to nothing.
+type FailedCopy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Block         *StoredBlock           `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
+	Target        string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"` // the node that gets none
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailedCopy) Reset() {
+	*x = FailedCopy{}
+	mi := &file_worker_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailedCopy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailedCopy) ProtoMessage() {}
+
+func (x *FailedCopy) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailedCopy.ProtoReflect.Descriptor instead.
+func (*FailedCopy) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *FailedCopy) GetBlock() *StoredBlock {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+func (x *FailedCopy) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *FailedCopy) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type BadBlock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Block         *StoredBlock           `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BadBlock) Reset() {
+	*x = BadBlock{}
+	mi := &file_worker_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BadBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BadBlock) ProtoMessage() {}
+
+func (x *BadBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BadBlock.ProtoReflect.Descriptor instead.
+func (*BadBlock) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *BadBlock) GetBlock() *StoredBlock {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+func (x *BadBlock) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type DataDisk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Dir           string                 `protobuf:"bytes,1,opt,name=dir,proto3" json:"dir,omitempty"`
+	CapacityBytes int64                  `protobuf:"varint,2,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"`
+	FreeBytes     int64                  `protobuf:"varint,3,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"` // for blocks: what is kept for tasks is taken off
+	Blocks        int64                  `protobuf:"varint,4,opt,name=blocks,proto3" json:"blocks,omitempty"`
+	Problem       string                 `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`                                // why its blocks are not there; "" = it is well
+	ReserveBytes  int64                  `protobuf:"varint,6,opt,name=reserve_bytes,json=reserveBytes,proto3" json:"reserve_bytes,omitempty"` // kept for tasks
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DataDisk) Reset() {
+	*x = DataDisk{}
+	mi := &file_worker_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DataDisk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DataDisk) ProtoMessage() {}
+
+func (x *DataDisk) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DataDisk.ProtoReflect.Descriptor instead.
+func (*DataDisk) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *DataDisk) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *DataDisk) GetCapacityBytes() int64 {
+	if x != nil {
+		return x.CapacityBytes
+	}
+	return 0
+}
+
+func (x *DataDisk) GetFreeBytes() int64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
+func (x *DataDisk) GetBlocks() int64 {
+	if x != nil {
+		return x.Blocks
+	}
+	return 0
+}
+
+func (x *DataDisk) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *DataDisk) GetReserveBytes() int64 {
+	if x != nil {
+		return x.ReserveBytes
+	}
+	return 0
+}
+
+// BlockOrders is what the leader has a core node do. Those of an older term than the highest seen are refused.
+type BlockOrders struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Copies        []*CopyBlock           `protobuf:"bytes,2,rep,name=copies,proto3" json:"copies,omitempty"`
+	Deletes       []*StoredBlock         `protobuf:"bytes,3,rep,name=deletes,proto3" json:"deletes,omitempty"`
+	Verifies      []*StoredBlock         `protobuf:"bytes,4,rep,name=verifies,proto3" json:"verifies,omitempty"` // that somebody has called bad: to be read at once, and reported as bad or verified
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockOrders) Reset() {
+	*x = BlockOrders{}
+	mi := &file_worker_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockOrders) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockOrders) ProtoMessage() {}
+
+func (x *BlockOrders) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockOrders.ProtoReflect.Descriptor instead.
+func (*BlockOrders) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *BlockOrders) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *BlockOrders) GetCopies() []*CopyBlock {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
+func (x *BlockOrders) GetDeletes() []*StoredBlock {
+	if x != nil {
+		return x.Deletes
+	}
+	return nil
+}
+
+func (x *BlockOrders) GetVerifies() []*StoredBlock {
+	if x != nil {
+		return x.Verifies
+	}
+	return nil
+}
+
+// CopyBlock has a node send one of its replicas to others.
+type CopyBlock struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Block          *StoredBlock           `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
+	Targets        []*DataNode            `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"`
+	BytesPerSecond int64                  `protobuf:"varint,3,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"` // that it should not exceed; 0 = no limit
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CopyBlock) Reset() {
+	*x = CopyBlock{}
+	mi := &file_worker_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyBlock) ProtoMessage() {}
+
+func (x *CopyBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyBlock.ProtoReflect.Descriptor instead.
+func (*CopyBlock) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *CopyBlock) GetBlock() *StoredBlock {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+func (x *CopyBlock) GetTargets() []*DataNode {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *CopyBlock) GetBytesPerSecond() int64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
 var File_worker_proto protoreflect.FileDescriptor
 
 const file_worker_proto_rawDesc = "" +
 	"\n" +
-	"\fworker.proto\x12\vmillrace.v1\x1a\vtypes.proto\"\xa0\x01\n" +
+	"\fworker.proto\x12\vmillrace.v1\x1a\vtypes.proto\x1a\vfiles.proto\";\n" +
+	"\fLoginRequest\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x17\n" +
+	"\acsr_der\x18\x02 \x01(\fR\x06csrDer\"{\n" +
+	"\fReachRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
+	"\x03tcp\x18\x02 \x03(\tR\x03tcp\x12\x10\n" +
+	"\x03udp\x18\x03 \x03(\tR\x03udp\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x17\n" +
+	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\xb6\x02\n" +
+	"\rReachResponse\x12 \n" +
+	"\vunreachable\x18\x01 \x03(\tR\vunreachable\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x18\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster\x12\x12\n" +
+	"\x04site\x18\x04 \x01(\tR\x04site\x12\x15\n" +
+	"\x06now_ms\x18\x05 \x01(\x03R\x05nowMs\x12\x10\n" +
+	"\x03tcp\x18\x06 \x03(\tR\x03tcp\x12\x10\n" +
+	"\x03udp\x18\a \x03(\tR\x03udp\x12\x14\n" +
+	"\x05knock\x18\b \x01(\fR\x05knock\x12\x14\n" +
+	"\x05taken\x18\t \x01(\tR\x05taken\x12\x18\n" +
+	"\aversion\x18\n" +
+	" \x01(\tR\aversion\x12\x12\n" +
+	"\x04name\x18\v \x01(\tR\x04name\x12\x18\n" +
+	"\amasters\x18\f \x03(\tR\amasters\x12\x12\n" +
+	"\x04lost\x18\r \x03(\tR\x04lost\"\xa0\x01\n" +
 	"\vJoinRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x12\n" +
@@ -2230,7 +3570,7 @@ const file_worker_proto_rawDesc = "" +
 	"gossip_key\x18\x06 \x01(\fR\tgossipKey\x12\x18\n" +
 	"\amasters\x18\a \x03(\tR\amasters\x12!\n" +
 	"\fgossip_peers\x18\b \x03(\tR\vgossipPeers\x12\x19\n" +
-	"\bseal_key\x18\t \x01(\fR\asealKey\"\xe9\x01\n" +
+	"\bseal_key\x18\t \x01(\fR\asealKey\"\xfd\x02\n" +
 	"\x0fAnnounceRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x18\n" +
@@ -2238,9 +3578,33 @@ const file_worker_proto_rawDesc = "" +
 	"\aapplied\x18\x04 \x01(\x04R\aapplied\x12\x10\n" +
 	"\x03pid\x18\x05 \x01(\x03R\x03pid\x12.\n" +
 	"\x05store\x18\x06 \x01(\v2\x18.millrace.v1.ObjectStoreR\x05store\x12#\n" +
-	"\rsystem_prefix\x18\a \x01(\tR\fsystemPrefix\",\n" +
+	"\rsystem_prefix\x18\a \x01(\tR\fsystemPrefix\x12\x1a\n" +
+	"\bprotocol\x18\b \x01(\x05R\bprotocol\x12'\n" +
+	"\x0foldest_protocol\x18\t \x01(\x05R\x0eoldestProtocol\x12\x18\n" +
+	"\aproblem\x18\n" +
+	" \x01(\tR\aproblem\x12\x1d\n" +
+	"\n" +
+	"cannot_log\x18\v \x01(\bR\tcannotLog\x12\x14\n" +
+	"\x05trust\x18\f \x01(\tR\x05trust\",\n" +
 	"\x10AnnounceResponse\x12\x18\n" +
-	"\asettled\x18\x01 \x01(\bR\asettled\"\xa0\x03\n" +
+	"\asettled\x18\x01 \x01(\bR\asettled\"\x10\n" +
+	"\x0eMembersRequest\"\x7f\n" +
+	"\x0fMembersResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x17.millrace.v1.MemberNodeR\x05nodes\x12-\n" +
+	"\x05users\x18\x03 \x03(\v2\x17.millrace.v1.MemberUserR\x05users\"f\n" +
+	"\n" +
+	"MemberNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06master\x18\x02 \x01(\bR\x06master\x12\x16\n" +
+	"\x06fellow\x18\x03 \x01(\bR\x06fellow\x12\x14\n" +
+	"\x05files\x18\x04 \x01(\bR\x05files\"S\n" +
+	"\n" +
+	"MemberUser\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1d\n" +
+	"\n" +
+	"since_unix\x18\x03 \x01(\x03R\tsinceUnix\"\xbe\x04\n" +
 	"\rWorkerMessage\x120\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.millrace.v1.WorkerHelloH\x00R\x05hello\x12<\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x1c.millrace.v1.WorkerHeartbeatH\x00R\theartbeat\x124\n" +
@@ -2248,8 +3612,14 @@ const file_worker_proto_rawDesc = "" +
 	"\astarted\x18\x04 \x01(\v2\x1b.millrace.v1.AttemptStartedH\x00R\astarted\x127\n" +
 	"\aproblem\x18\x05 \x01(\v2\x1b.millrace.v1.SegmentProblemH\x00R\aproblem\x128\n" +
 	"\breturned\x18\x06 \x01(\v2\x1a.millrace.v1.LeaseReturnedH\x00R\breturned\x122\n" +
-	"\x06probed\x18\a \x01(\v2\x18.millrace.v1.StoreProbedH\x00R\x06probedB\t\n" +
-	"\amessage\"\xd0\x03\n" +
+	"\x06probed\x18\a \x01(\v2\x18.millrace.v1.StoreProbedH\x00R\x06probed\x122\n" +
+	"\x06blocks\x18\b \x01(\v2\x18.millrace.v1.BlockReportH\x00R\x06blocks\x12<\n" +
+	"\tbootstrap\x18\t \x01(\v2\x1c.millrace.v1.BootstrapReportH\x00R\tbootstrap\x12*\n" +
+	"\x05leave\x18\n" +
+	" \x01(\v2\x12.millrace.v1.LeaveH\x00R\x05leaveB\t\n" +
+	"\amessage\"\"\n" +
+	"\x05Leave\x12\x19\n" +
+	"\bgrace_ms\x18\x01 \x01(\x03R\agraceMs\"\xd2\x04\n" +
 	"\vWorkerHello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -2266,7 +3636,18 @@ const file_worker_proto_rawDesc = "" +
 	"\arunning\x18\v \x03(\v2\x1b.millrace.v1.RunningAttemptR\arunning\x124\n" +
 	"\bsegments\x18\f \x03(\v2\x18.millrace.v1.HeldSegmentR\bsegments\x12\x18\n" +
 	"\aproblem\x18\r \x01(\tR\aproblem\x12\x16\n" +
-	"\x06volume\x18\x0e \x01(\tR\x06volume\"\xbf\x01\n" +
+	"\x06volume\x18\x0e \x01(\tR\x06volume\x12\x1a\n" +
+	"\bprotocol\x18\x0f \x01(\x05R\bprotocol\x12\x12\n" +
+	"\x04rack\x18\x10 \x01(\tR\x04rack\x12\x18\n" +
+	"\acluster\x18\x11 \x01(\tR\acluster\x12\"\n" +
+	"\fbootstrapped\x18\x12 \x01(\tR\fbootstrapped\x12\x12\n" +
+	"\x04role\x18\x13 \x01(\tR\x04role\"\x83\x01\n" +
+	"\x0fBootstrapReport\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\x05R\x06action\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xbf\x01\n" +
 	"\x0eRunningAttempt\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\tR\aattempt\x12)\n" +
@@ -2277,11 +3658,12 @@ const file_worker_proto_rawDesc = "" +
 	"\vHeldSegment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03map\x18\x02 \x01(\x05R\x03map\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\tR\aattempt\"\x8d\x01\n" +
+	"\aattempt\x18\x03 \x01(\tR\aattempt\"\xa3\x01\n" +
 	"\x0fWorkerHeartbeat\x12&\n" +
 	"\x0fdisk_free_bytes\x18\x01 \x01(\x03R\rdiskFreeBytes\x128\n" +
 	"\bprogress\x18\x02 \x03(\v2\x1c.millrace.v1.AttemptProgressR\bprogress\x12\x18\n" +
-	"\aproblem\x18\x03 \x01(\tR\aproblem\"\xb7\x01\n" +
+	"\aproblem\x18\x03 \x01(\tR\aproblem\x12\x14\n" +
+	"\x05trust\x18\x04 \x01(\tR\x05trust\"\xb7\x01\n" +
 	"\x0fAttemptProgress\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x12\x1d\n" +
 	"\n" +
@@ -2311,7 +3693,7 @@ const file_worker_proto_rawDesc = "" +
 	"\x0ereduce_attempt\x18\x05 \x01(\tR\rreduceAttempt\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\")\n" +
 	"\rLeaseReturned\x12\x18\n" +
-	"\aattempt\x18\x01 \x01(\tR\aattempt\"\xce\x03\n" +
+	"\aattempt\x18\x01 \x01(\tR\aattempt\"\xc8\x04\n" +
 	"\rMasterMessage\x127\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1b.millrace.v1.SessionWelcomeH\x00R\awelcome\x12*\n" +
 	"\x05lease\x18\x02 \x01(\v2\x12.millrace.v1.LeaseH\x00R\x05lease\x12'\n" +
@@ -2321,8 +3703,17 @@ const file_worker_proto_rawDesc = "" +
 	"\x03ack\x18\x06 \x01(\v2\x16.millrace.v1.ReportAckH\x00R\x03ack\x120\n" +
 	"\x06forget\x18\a \x01(\v2\x16.millrace.v1.ForgetJobH\x00R\x06forget\x12'\n" +
 	"\x04pong\x18\b \x01(\v2\x11.millrace.v1.PongH\x00R\x04pong\x12/\n" +
-	"\x05probe\x18\t \x01(\v2\x17.millrace.v1.StoreProbeH\x00R\x05probeB\t\n" +
-	"\amessage\"\x81\x01\n" +
+	"\x05probe\x18\t \x01(\v2\x17.millrace.v1.StoreProbeH\x00R\x05probe\x12=\n" +
+	"\fblock_orders\x18\n" +
+	" \x01(\v2\x18.millrace.v1.BlockOrdersH\x00R\vblockOrders\x129\n" +
+	"\n" +
+	"assignment\x18\v \x01(\v2\x17.millrace.v1.AssignmentH\x00R\n" +
+	"assignmentB\t\n" +
+	"\amessage\":\n" +
+	"\n" +
+	"Assignment\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\"\x81\x01\n" +
 	"\n" +
 	"StoreProbe\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
@@ -2331,15 +3722,20 @@ const file_worker_proto_rawDesc = "" +
 	"\twithin_ms\x18\x04 \x01(\x03R\bwithinMs\"3\n" +
 	"\vStoreProbed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"\x06\n" +
-	"\x04Pong\"\xc2\x01\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"6\n" +
+	"\x04Pong\x12\x14\n" +
+	"\x05trust\x18\x01 \x01(\tR\x05trust\x12\x18\n" +
+	"\amembers\x18\x02 \x01(\tR\amembers\"\xdb\x02\n" +
 	"\x0eSessionWelcome\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
 	"\x04role\x18\x03 \x01(\tR\x04role\x12\x19\n" +
 	"\blease_ms\x18\x04 \x01(\x03R\aleaseMs\x12.\n" +
 	"\x05store\x18\x05 \x01(\v2\x18.millrace.v1.ObjectStoreR\x05store\x12#\n" +
-	"\rsystem_prefix\x18\x06 \x01(\tR\fsystemPrefix\"\xf7\x03\n" +
+	"\rsystem_prefix\x18\x06 \x01(\tR\fsystemPrefix\x12!\n" +
+	"\fcluster_name\x18\a \x01(\tR\vclusterName\x12I\n" +
+	"\x11bootstrap_actions\x18\b \x03(\v2\x1c.millrace.v1.BootstrapActionR\x10bootstrapActions\x12)\n" +
+	"\x10bootstrap_digest\x18\t \x01(\tR\x0fbootstrapDigest\"\xf7\x03\n" +
 	"\x05Lease\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\tR\aattempt\x12)\n" +
@@ -2382,13 +3778,53 @@ const file_worker_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\"\x1d\n" +
 	"\tForgetJob\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job2J\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\x8c\x03\n" +
+	"\vBlockReport\x12\x12\n" +
+	"\x04full\x18\x01 \x01(\bR\x04full\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\x120\n" +
+	"\x06stored\x18\x03 \x03(\v2\x18.millrace.v1.StoredBlockR\x06stored\x12,\n" +
+	"\x04gone\x18\x04 \x03(\v2\x18.millrace.v1.StoredBlockR\x04gone\x12'\n" +
+	"\x03bad\x18\x05 \x03(\v2\x15.millrace.v1.BadBlockR\x03bad\x12+\n" +
+	"\x05disks\x18\x06 \x03(\v2\x15.millrace.v1.DataDiskR\x05disks\x128\n" +
+	"\n" +
+	"unfinished\x18\a \x03(\v2\x18.millrace.v1.StoredBlockR\n" +
+	"unfinished\x124\n" +
+	"\bverified\x18\b \x03(\v2\x18.millrace.v1.StoredBlockR\bverified\x12/\n" +
+	"\x06failed\x18\t \x03(\v2\x17.millrace.v1.FailedCopyR\x06failed\"l\n" +
+	"\n" +
+	"FailedCopy\x12.\n" +
+	"\x05block\x18\x01 \x01(\v2\x18.millrace.v1.StoredBlockR\x05block\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"R\n" +
+	"\bBadBlock\x12.\n" +
+	"\x05block\x18\x01 \x01(\v2\x18.millrace.v1.StoredBlockR\x05block\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb9\x01\n" +
+	"\bDataDisk\x12\x10\n" +
+	"\x03dir\x18\x01 \x01(\tR\x03dir\x12%\n" +
+	"\x0ecapacity_bytes\x18\x02 \x01(\x03R\rcapacityBytes\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\x03 \x01(\x03R\tfreeBytes\x12\x16\n" +
+	"\x06blocks\x18\x04 \x01(\x03R\x06blocks\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\x12#\n" +
+	"\rreserve_bytes\x18\x06 \x01(\x03R\freserveBytes\"\xbb\x01\n" +
+	"\vBlockOrders\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12.\n" +
+	"\x06copies\x18\x02 \x03(\v2\x16.millrace.v1.CopyBlockR\x06copies\x122\n" +
+	"\adeletes\x18\x03 \x03(\v2\x18.millrace.v1.StoredBlockR\adeletes\x124\n" +
+	"\bverifies\x18\x04 \x03(\v2\x18.millrace.v1.StoredBlockR\bverifies\"\x96\x01\n" +
+	"\tCopyBlock\x12.\n" +
+	"\x05block\x18\x01 \x01(\v2\x18.millrace.v1.StoredBlockR\x05block\x12/\n" +
+	"\atargets\x18\x02 \x03(\v2\x15.millrace.v1.DataNodeR\atargets\x12(\n" +
+	"\x10bytes_per_second\x18\x03 \x01(\x03R\x0ebytesPerSecond2\xca\x01\n" +
 	"\vJoinService\x12;\n" +
-	"\x04Join\x12\x18.millrace.v1.JoinRequest\x1a\x19.millrace.v1.JoinResponse2X\n" +
+	"\x04Join\x12\x18.millrace.v1.JoinRequest\x1a\x19.millrace.v1.JoinResponse\x12>\n" +
+	"\x05Login\x12\x19.millrace.v1.LoginRequest\x1a\x1a.millrace.v1.LoginResponse\x12>\n" +
+	"\x05Reach\x12\x19.millrace.v1.ReachRequest\x1a\x1a.millrace.v1.ReachResponse2X\n" +
 	"\rMasterService\x12G\n" +
-	"\bAnnounce\x12\x1c.millrace.v1.AnnounceRequest\x1a\x1d.millrace.v1.AnnounceResponse2V\n" +
+	"\bAnnounce\x12\x1c.millrace.v1.AnnounceRequest\x1a\x1d.millrace.v1.AnnounceResponse2\x9c\x01\n" +
 	"\rWorkerService\x12E\n" +
-	"\aSession\x12\x1a.millrace.v1.WorkerMessage\x1a\x1a.millrace.v1.MasterMessage(\x010\x01B\x16Z\x14millrace/pkg/api;apib\x06proto3"
+	"\aSession\x12\x1a.millrace.v1.WorkerMessage\x1a\x1a.millrace.v1.MasterMessage(\x010\x01\x12D\n" +
+	"\aMembers\x12\x1b.millrace.v1.MembersRequest\x1a\x1c.millrace.v1.MembersResponseB\x16Z\x14millrace/pkg/api;apib\x06proto3"
 
 var (
 	file_worker_proto_rawDescOnce sync.Once
@@ -2402,86 +3838,134 @@ func file_worker_proto_rawDescGZIP() []byte {
 	return file_worker_proto_rawDescData
 }
 
-var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_worker_proto_goTypes = []any{
-	(*JoinRequest)(nil),      // 0: millrace.v1.JoinRequest
-	(*JoinResponse)(nil),     // 1: millrace.v1.JoinResponse
-	(*AnnounceRequest)(nil),  // 2: millrace.v1.AnnounceRequest
-	(*AnnounceResponse)(nil), // 3: millrace.v1.AnnounceResponse
-	(*WorkerMessage)(nil),    // 4: millrace.v1.WorkerMessage
-	(*WorkerHello)(nil),      // 5: millrace.v1.WorkerHello
-	(*RunningAttempt)(nil),   // 6: millrace.v1.RunningAttempt
-	(*HeldSegment)(nil),      // 7: millrace.v1.HeldSegment
-	(*WorkerHeartbeat)(nil),  // 8: millrace.v1.WorkerHeartbeat
-	(*AttemptProgress)(nil),  // 9: millrace.v1.AttemptProgress
-	(*AttemptStarted)(nil),   // 10: millrace.v1.AttemptStarted
-	(*AttemptReport)(nil),    // 11: millrace.v1.AttemptReport
-	(*SegmentProblem)(nil),   // 12: millrace.v1.SegmentProblem
-	(*LeaseReturned)(nil),    // 13: millrace.v1.LeaseReturned
-	(*MasterMessage)(nil),    // 14: millrace.v1.MasterMessage
-	(*StoreProbe)(nil),       // 15: millrace.v1.StoreProbe
-	(*StoreProbed)(nil),      // 16: millrace.v1.StoreProbed
-	(*Pong)(nil),             // 17: millrace.v1.Pong
-	(*SessionWelcome)(nil),   // 18: millrace.v1.SessionWelcome
-	(*Lease)(nil),            // 19: millrace.v1.Lease
-	(*NodeAddress)(nil),      // 20: millrace.v1.NodeAddress
-	(*Kill)(nil),             // 21: millrace.v1.Kill
-	(*Revoke)(nil),           // 22: millrace.v1.Revoke
-	(*SegmentLocations)(nil), // 23: millrace.v1.SegmentLocations
-	(*SegmentLocation)(nil),  // 24: millrace.v1.SegmentLocation
-	(*ReportAck)(nil),        // 25: millrace.v1.ReportAck
-	(*ForgetJob)(nil),        // 26: millrace.v1.ForgetJob
-	(*ObjectStore)(nil),      // 27: millrace.v1.ObjectStore
-	(TaskKind)(0),            // 28: millrace.v1.TaskKind
-	(*AttemptResult)(nil),    // 29: millrace.v1.AttemptResult
-	(*Program)(nil),          // 30: millrace.v1.Program
-	(*Split)(nil),            // 31: millrace.v1.Split
-	(*Output)(nil),           // 32: millrace.v1.Output
+	(*LoginRequest)(nil),     // 0: millrace.v1.LoginRequest
+	(*ReachRequest)(nil),     // 1: millrace.v1.ReachRequest
+	(*ReachResponse)(nil),    // 2: millrace.v1.ReachResponse
+	(*JoinRequest)(nil),      // 3: millrace.v1.JoinRequest
+	(*JoinResponse)(nil),     // 4: millrace.v1.JoinResponse
+	(*AnnounceRequest)(nil),  // 5: millrace.v1.AnnounceRequest
+	(*AnnounceResponse)(nil), // 6: millrace.v1.AnnounceResponse
+	(*MembersRequest)(nil),   // 7: millrace.v1.MembersRequest
+	(*MembersResponse)(nil),  // 8: millrace.v1.MembersResponse
+	(*MemberNode)(nil),       // 9: millrace.v1.MemberNode
+	(*MemberUser)(nil),       // 10: millrace.v1.MemberUser
+	(*WorkerMessage)(nil),    // 11: millrace.v1.WorkerMessage
+	(*Leave)(nil),            // 12: millrace.v1.Leave
+	(*WorkerHello)(nil),      // 13: millrace.v1.WorkerHello
+	(*BootstrapReport)(nil),  // 14: millrace.v1.BootstrapReport
+	(*RunningAttempt)(nil),   // 15: millrace.v1.RunningAttempt
+	(*HeldSegment)(nil),      // 16: millrace.v1.HeldSegment
+	(*WorkerHeartbeat)(nil),  // 17: millrace.v1.WorkerHeartbeat
+	(*AttemptProgress)(nil),  // 18: millrace.v1.AttemptProgress
+	(*AttemptStarted)(nil),   // 19: millrace.v1.AttemptStarted
+	(*AttemptReport)(nil),    // 20: millrace.v1.AttemptReport
+	(*SegmentProblem)(nil),   // 21: millrace.v1.SegmentProblem
+	(*LeaseReturned)(nil),    // 22: millrace.v1.LeaseReturned
+	(*MasterMessage)(nil),    // 23: millrace.v1.MasterMessage
+	(*Assignment)(nil),       // 24: millrace.v1.Assignment
+	(*StoreProbe)(nil),       // 25: millrace.v1.StoreProbe
+	(*StoreProbed)(nil),      // 26: millrace.v1.StoreProbed
+	(*Pong)(nil),             // 27: millrace.v1.Pong
+	(*SessionWelcome)(nil),   // 28: millrace.v1.SessionWelcome
+	(*Lease)(nil),            // 29: millrace.v1.Lease
+	(*NodeAddress)(nil),      // 30: millrace.v1.NodeAddress
+	(*Kill)(nil),             // 31: millrace.v1.Kill
+	(*Revoke)(nil),           // 32: millrace.v1.Revoke
+	(*SegmentLocations)(nil), // 33: millrace.v1.SegmentLocations
+	(*SegmentLocation)(nil),  // 34: millrace.v1.SegmentLocation
+	(*ReportAck)(nil),        // 35: millrace.v1.ReportAck
+	(*ForgetJob)(nil),        // 36: millrace.v1.ForgetJob
+	(*BlockReport)(nil),      // 37: millrace.v1.BlockReport
+	(*FailedCopy)(nil),       // 38: millrace.v1.FailedCopy
+	(*BadBlock)(nil),         // 39: millrace.v1.BadBlock
+	(*DataDisk)(nil),         // 40: millrace.v1.DataDisk
+	(*BlockOrders)(nil),      // 41: millrace.v1.BlockOrders
+	(*CopyBlock)(nil),        // 42: millrace.v1.CopyBlock
+	(*ObjectStore)(nil),      // 43: millrace.v1.ObjectStore
+	(TaskKind)(0),            // 44: millrace.v1.TaskKind
+	(*AttemptResult)(nil),    // 45: millrace.v1.AttemptResult
+	(*BootstrapAction)(nil),  // 46: millrace.v1.BootstrapAction
+	(*Program)(nil),          // 47: millrace.v1.Program
+	(*Split)(nil),            // 48: millrace.v1.Split
+	(*Output)(nil),           // 49: millrace.v1.Output
+	(*StoredBlock)(nil),      // 50: millrace.v1.StoredBlock
+	(*DataNode)(nil),         // 51: millrace.v1.DataNode
+	(*LoginResponse)(nil),    // 52: millrace.v1.LoginResponse
 }
 var file_worker_proto_depIdxs = []int32{
-	27, // 0: millrace.v1.AnnounceRequest.store:type_name -> millrace.v1.ObjectStore
-	5,  // 1: millrace.v1.WorkerMessage.hello:type_name -> millrace.v1.WorkerHello
-	8,  // 2: millrace.v1.WorkerMessage.heartbeat:type_name -> millrace.v1.WorkerHeartbeat
-	11, // 3: millrace.v1.WorkerMessage.report:type_name -> millrace.v1.AttemptReport
-	10, // 4: millrace.v1.WorkerMessage.started:type_name -> millrace.v1.AttemptStarted
-	12, // 5: millrace.v1.WorkerMessage.problem:type_name -> millrace.v1.SegmentProblem
-	13, // 6: millrace.v1.WorkerMessage.returned:type_name -> millrace.v1.LeaseReturned
-	16, // 7: millrace.v1.WorkerMessage.probed:type_name -> millrace.v1.StoreProbed
-	6,  // 8: millrace.v1.WorkerHello.running:type_name -> millrace.v1.RunningAttempt
-	7,  // 9: millrace.v1.WorkerHello.segments:type_name -> millrace.v1.HeldSegment
-	28, // 10: millrace.v1.RunningAttempt.kind:type_name -> millrace.v1.TaskKind
-	9,  // 11: millrace.v1.WorkerHeartbeat.progress:type_name -> millrace.v1.AttemptProgress
-	28, // 12: millrace.v1.AttemptReport.kind:type_name -> millrace.v1.TaskKind
-	29, // 13: millrace.v1.AttemptReport.result:type_name -> millrace.v1.AttemptResult
-	18, // 14: millrace.v1.MasterMessage.welcome:type_name -> millrace.v1.SessionWelcome
-	19, // 15: millrace.v1.MasterMessage.lease:type_name -> millrace.v1.Lease
-	21, // 16: millrace.v1.MasterMessage.kill:type_name -> millrace.v1.Kill
-	22, // 17: millrace.v1.MasterMessage.revoke:type_name -> millrace.v1.Revoke
-	23, // 18: millrace.v1.MasterMessage.locations:type_name -> millrace.v1.SegmentLocations
-	25, // 19: millrace.v1.MasterMessage.ack:type_name -> millrace.v1.ReportAck
-	26, // 20: millrace.v1.MasterMessage.forget:type_name -> millrace.v1.ForgetJob
-	17, // 21: millrace.v1.MasterMessage.pong:type_name -> millrace.v1.Pong
-	15, // 22: millrace.v1.MasterMessage.probe:type_name -> millrace.v1.StoreProbe
-	27, // 23: millrace.v1.StoreProbe.store:type_name -> millrace.v1.ObjectStore
-	27, // 24: millrace.v1.SessionWelcome.store:type_name -> millrace.v1.ObjectStore
-	28, // 25: millrace.v1.Lease.kind:type_name -> millrace.v1.TaskKind
-	30, // 26: millrace.v1.Lease.program:type_name -> millrace.v1.Program
-	27, // 27: millrace.v1.Lease.store:type_name -> millrace.v1.ObjectStore
-	31, // 28: millrace.v1.Lease.split:type_name -> millrace.v1.Split
-	32, // 29: millrace.v1.Lease.output:type_name -> millrace.v1.Output
-	20, // 30: millrace.v1.Lease.push_to:type_name -> millrace.v1.NodeAddress
-	24, // 31: millrace.v1.SegmentLocations.segments:type_name -> millrace.v1.SegmentLocation
-	0,  // 32: millrace.v1.JoinService.Join:input_type -> millrace.v1.JoinRequest
-	2,  // 33: millrace.v1.MasterService.Announce:input_type -> millrace.v1.AnnounceRequest
-	4,  // 34: millrace.v1.WorkerService.Session:input_type -> millrace.v1.WorkerMessage
-	1,  // 35: millrace.v1.JoinService.Join:output_type -> millrace.v1.JoinResponse
-	3,  // 36: millrace.v1.MasterService.Announce:output_type -> millrace.v1.AnnounceResponse
-	14, // 37: millrace.v1.WorkerService.Session:output_type -> millrace.v1.MasterMessage
-	35, // [35:38] is the sub-list for method output_type
-	32, // [32:35] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	43, // 0: millrace.v1.AnnounceRequest.store:type_name -> millrace.v1.ObjectStore
+	9,  // 1: millrace.v1.MembersResponse.nodes:type_name -> millrace.v1.MemberNode
+	10, // 2: millrace.v1.MembersResponse.users:type_name -> millrace.v1.MemberUser
+	13, // 3: millrace.v1.WorkerMessage.hello:type_name -> millrace.v1.WorkerHello
+	17, // 4: millrace.v1.WorkerMessage.heartbeat:type_name -> millrace.v1.WorkerHeartbeat
+	20, // 5: millrace.v1.WorkerMessage.report:type_name -> millrace.v1.AttemptReport
+	19, // 6: millrace.v1.WorkerMessage.started:type_name -> millrace.v1.AttemptStarted
+	21, // 7: millrace.v1.WorkerMessage.problem:type_name -> millrace.v1.SegmentProblem
+	22, // 8: millrace.v1.WorkerMessage.returned:type_name -> millrace.v1.LeaseReturned
+	26, // 9: millrace.v1.WorkerMessage.probed:type_name -> millrace.v1.StoreProbed
+	37, // 10: millrace.v1.WorkerMessage.blocks:type_name -> millrace.v1.BlockReport
+	14, // 11: millrace.v1.WorkerMessage.bootstrap:type_name -> millrace.v1.BootstrapReport
+	12, // 12: millrace.v1.WorkerMessage.leave:type_name -> millrace.v1.Leave
+	15, // 13: millrace.v1.WorkerHello.running:type_name -> millrace.v1.RunningAttempt
+	16, // 14: millrace.v1.WorkerHello.segments:type_name -> millrace.v1.HeldSegment
+	44, // 15: millrace.v1.RunningAttempt.kind:type_name -> millrace.v1.TaskKind
+	18, // 16: millrace.v1.WorkerHeartbeat.progress:type_name -> millrace.v1.AttemptProgress
+	44, // 17: millrace.v1.AttemptReport.kind:type_name -> millrace.v1.TaskKind
+	45, // 18: millrace.v1.AttemptReport.result:type_name -> millrace.v1.AttemptResult
+	28, // 19: millrace.v1.MasterMessage.welcome:type_name -> millrace.v1.SessionWelcome
+	29, // 20: millrace.v1.MasterMessage.lease:type_name -> millrace.v1.Lease
+	31, // 21: millrace.v1.MasterMessage.kill:type_name -> millrace.v1.Kill
+	32, // 22: millrace.v1.MasterMessage.revoke:type_name -> millrace.v1.Revoke
+	33, // 23: millrace.v1.MasterMessage.locations:type_name -> millrace.v1.SegmentLocations
+	35, // 24: millrace.v1.MasterMessage.ack:type_name -> millrace.v1.ReportAck
+	36, // 25: millrace.v1.MasterMessage.forget:type_name -> millrace.v1.ForgetJob
+	27, // 26: millrace.v1.MasterMessage.pong:type_name -> millrace.v1.Pong
+	25, // 27: millrace.v1.MasterMessage.probe:type_name -> millrace.v1.StoreProbe
+	41, // 28: millrace.v1.MasterMessage.block_orders:type_name -> millrace.v1.BlockOrders
+	24, // 29: millrace.v1.MasterMessage.assignment:type_name -> millrace.v1.Assignment
+	43, // 30: millrace.v1.StoreProbe.store:type_name -> millrace.v1.ObjectStore
+	43, // 31: millrace.v1.SessionWelcome.store:type_name -> millrace.v1.ObjectStore
+	46, // 32: millrace.v1.SessionWelcome.bootstrap_actions:type_name -> millrace.v1.BootstrapAction
+	44, // 33: millrace.v1.Lease.kind:type_name -> millrace.v1.TaskKind
+	47, // 34: millrace.v1.Lease.program:type_name -> millrace.v1.Program
+	43, // 35: millrace.v1.Lease.store:type_name -> millrace.v1.ObjectStore
+	48, // 36: millrace.v1.Lease.split:type_name -> millrace.v1.Split
+	49, // 37: millrace.v1.Lease.output:type_name -> millrace.v1.Output
+	30, // 38: millrace.v1.Lease.push_to:type_name -> millrace.v1.NodeAddress
+	34, // 39: millrace.v1.SegmentLocations.segments:type_name -> millrace.v1.SegmentLocation
+	50, // 40: millrace.v1.BlockReport.stored:type_name -> millrace.v1.StoredBlock
+	50, // 41: millrace.v1.BlockReport.gone:type_name -> millrace.v1.StoredBlock
+	39, // 42: millrace.v1.BlockReport.bad:type_name -> millrace.v1.BadBlock
+	40, // 43: millrace.v1.BlockReport.disks:type_name -> millrace.v1.DataDisk
+	50, // 44: millrace.v1.BlockReport.unfinished:type_name -> millrace.v1.StoredBlock
+	50, // 45: millrace.v1.BlockReport.verified:type_name -> millrace.v1.StoredBlock
+	38, // 46: millrace.v1.BlockReport.failed:type_name -> millrace.v1.FailedCopy
+	50, // 47: millrace.v1.FailedCopy.block:type_name -> millrace.v1.StoredBlock
+	50, // 48: millrace.v1.BadBlock.block:type_name -> millrace.v1.StoredBlock
+	42, // 49: millrace.v1.BlockOrders.copies:type_name -> millrace.v1.CopyBlock
+	50, // 50: millrace.v1.BlockOrders.deletes:type_name -> millrace.v1.StoredBlock
+	50, // 51: millrace.v1.BlockOrders.verifies:type_name -> millrace.v1.StoredBlock
+	50, // 52: millrace.v1.CopyBlock.block:type_name -> millrace.v1.StoredBlock
+	51, // 53: millrace.v1.CopyBlock.targets:type_name -> millrace.v1.DataNode
+	3,  // 54: millrace.v1.JoinService.Join:input_type -> millrace.v1.JoinRequest
+	0,  // 55: millrace.v1.JoinService.Login:input_type -> millrace.v1.LoginRequest
+	1,  // 56: millrace.v1.JoinService.Reach:input_type -> millrace.v1.ReachRequest
+	5,  // 57: millrace.v1.MasterService.Announce:input_type -> millrace.v1.AnnounceRequest
+	11, // 58: millrace.v1.WorkerService.Session:input_type -> millrace.v1.WorkerMessage
+	7,  // 59: millrace.v1.WorkerService.Members:input_type -> millrace.v1.MembersRequest
+	4,  // 60: millrace.v1.JoinService.Join:output_type -> millrace.v1.JoinResponse
+	52, // 61: millrace.v1.JoinService.Login:output_type -> millrace.v1.LoginResponse
+	2,  // 62: millrace.v1.JoinService.Reach:output_type -> millrace.v1.ReachResponse
+	6,  // 63: millrace.v1.MasterService.Announce:output_type -> millrace.v1.AnnounceResponse
+	23, // 64: millrace.v1.WorkerService.Session:output_type -> millrace.v1.MasterMessage
+	8,  // 65: millrace.v1.WorkerService.Members:output_type -> millrace.v1.MembersResponse
+	60, // [60:66] is the sub-list for method output_type
+	54, // [54:60] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_worker_proto_init() }
@@ -2490,7 +3974,8 @@ func file_worker_proto_init() {
 		return
 	}
 	file_types_proto_init()
-	file_worker_proto_msgTypes[4].OneofWrappers = []any{
+	file_files_proto_init()
+	file_worker_proto_msgTypes[11].OneofWrappers = []any{
 		(*WorkerMessage_Hello)(nil),
 		(*WorkerMessage_Heartbeat)(nil),
 		(*WorkerMessage_Report)(nil),
@@ -2498,8 +3983,11 @@ func file_worker_proto_init() {
 		(*WorkerMessage_Problem)(nil),
 		(*WorkerMessage_Returned)(nil),
 		(*WorkerMessage_Probed)(nil),
+		(*WorkerMessage_Blocks)(nil),
+		(*WorkerMessage_Bootstrap)(nil),
+		(*WorkerMessage_Leave)(nil),
 	}
-	file_worker_proto_msgTypes[14].OneofWrappers = []any{
+	file_worker_proto_msgTypes[23].OneofWrappers = []any{
 		(*MasterMessage_Welcome)(nil),
 		(*MasterMessage_Lease)(nil),
 		(*MasterMessage_Kill)(nil),
@@ -2509,6 +3997,8 @@ func file_worker_proto_init() {
 		(*MasterMessage_Forget)(nil),
 		(*MasterMessage_Pong)(nil),
 		(*MasterMessage_Probe)(nil),
+		(*MasterMessage_BlockOrders)(nil),
+		(*MasterMessage_Assignment)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2516,7 +4006,7 @@ func file_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_worker_proto_rawDesc), len(file_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

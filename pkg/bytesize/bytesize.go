@@ -54,20 +54,20 @@ func notASize(s string) error {
 }
 
 // Format writes a size for people, which Parse reads back: whole units if the
-// size is that (128MiB), else one decimal place (1.5GiB).
+// size is that (128 MiB), else one decimal place (1.5 GiB).
 func Format(n int64) string {
 	if n < 0 {
 		return "-" + Format(-max(n, -1<<62))
 	}
 	if n < 1<<10 {
-		return strconv.FormatInt(n, 10) + "B"
+		return strconv.FormatInt(n, 10) + " B"
 	}
 	const letters = "KMGTPE"
 	i, factor := 0, int64(1<<10)
 	for i < len(letters)-1 && n/factor >= 1<<10 {
 		i, factor = i+1, factor<<10
 	}
-	name := letters[i:i+1] + "iB"
+	name := " " + letters[i:i+1] + "iB"
 	if n%factor == 0 {
 		return strconv.FormatInt(n/factor, 10) + name
 	}

@@ -27,7 +27,7 @@ func TestParse(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for n, want := range map[int64]string{
-		0: "0B", 1023: "1023B", 1024: "1KiB", 1536: "1.5KiB", 128 << 20: "128MiB", 1<<30 + 1<<29: "1.5GiB", 1 << 60: "1EiB", -2048: "-2KiB",
+		0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 128 << 20: "128 MiB", 1<<30 + 1<<29: "1.5 GiB", 1 << 60: "1 EiB", -2048: "-2 KiB",
 	} {
 		require.Equal(t, want, bytesize.Format(n))
 	}

@@ -32,6 +32,18 @@ const DefaultRetryFor = 10 * time.Second
 // a worker's session.
 const LeaderHeader = "Millrace-Leader"
 
+// TrustHeader is in each answer to somebody with a certificate of the site: security.TrustID of what the site trusts.
+const TrustHeader = "Millrace-Trust"
+
+// RemovedHeader is in the refusal of a call by a node that was removed from the site.
+const RemovedHeader = "Millrace-Removed"
+
+// Removed says whether a call was refused because the node that makes it was removed from the site: none will be taken again.
+func Removed(err error) bool {
+	var refused *connect.Error
+	return errors.As(err, &refused) && refused.Meta().Get(RemovedHeader) != ""
+}
+
 // ErrClosed says that the client was closed.
 var ErrClosed = errors.New("client is closed")
 
@@ -40,10 +52,13 @@ type Config struct {
 	Servers    []string // https://host:port of one or more masters
 	Credential security.Credential
 	Log        *zap.Logger // nil: nothing is logged
-	UserAgent  string
+	UserAgent  string      // who calls, and of which version, for people and in refusals: millrace-worker/v1.2.3
 	// RetryFor bounds how long a call is repeated while masters are unavailable:
 	// 0 means DefaultRetryFor, negative means never.
 	RetryFor time.Duration
+	// RefusedFor bounds it, if shorter, while every server refuses the connection and none has been reached yet: then nothing runs
+	// there, which people want to hear soon. 0 means RetryFor.
+	RefusedFor time.Duration
 }
 
 // Client speaks to the masters of one site. It may be used by many goroutines.
@@ -52,9 +67,11 @@ type Client struct {
 	session  *channel
 	log      *zap.Logger
 	millrace apiconnect.MillraceServiceClient
-	worker   apiconnect.WorkerServiceClient
+	worker   apiconnect.WorkerServiceClient // sessions
+	members  apiconnect.WorkerServiceClient // the rest of it
 	join     apiconnect.JoinServiceClient
 	masters  apiconnect.MasterServiceClient
+	files    apiconnect.FilesServiceClient
 	identity security.Identity
 }
 
@@ -78,6 +95,9 @@ func New(c Config) (*Client, error) {
 	if c.RetryFor == 0 {
 		c.RetryFor = DefaultRetryFor
 	}
+	if c.RefusedFor == 0 {
+		c.RefusedFor = c.RetryFor
+	}
 	cl := &Client{
 		api:      newChannel(config, addresses),
 		session:  newChannel(config, addresses),
@@ -85,12 +105,14 @@ func New(c Config) (*Client, error) {
 		identity: identity,
 	}
 	options := func(i connect.Interceptor) connect.ClientOption {
-		return connect.WithClientOptions(connect.WithInterceptors(userAgent(c.UserAgent), i))
+		return connect.WithClientOptions(connect.WithInterceptors(userAgent(c.UserAgent), i, introduce(c.UserAgent)))
 	}
-	retry := &retrier{channel: cl.api, log: c.Log, retryFor: c.RetryFor}
+	retry := &retrier{channel: cl.api, log: c.Log, retryFor: c.RetryFor, refusedFor: min(c.RefusedFor, c.RetryFor)}
 	cl.millrace = apiconnect.NewMillraceServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.join = apiconnect.NewJoinServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.masters = apiconnect.NewMasterServiceClient(cl.api.http(), baseURL, options(retry))
+	cl.files = apiconnect.NewFilesServiceClient(cl.api.http(), baseURL, options(retry))
+	cl.members = apiconnect.NewWorkerServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.worker = apiconnect.NewWorkerServiceClient(cl.session.http(), baseURL, options(&leaderFollower{channel: cl.session}))
 	return cl, nil
 }
@@ -100,8 +122,19 @@ func New(c Config) (*Client, error) {
 // SubmitJob gets a request id if it has none (in the caller's message), so that it may, too.
 func (c *Client) API() apiconnect.MillraceServiceClient { return c.millrace }
 
+// Files is the service for the name spaces of block stores; calls that may be repeated are, as those of API.
+func (c *Client) Files() apiconnect.FilesServiceClient { return c.files }
+
 // Identity is whom the client's credential names.
 func (c *Client) Identity() security.Identity { return c.identity }
+
+// Trusts is security.TrustID of what the site trusts, as a master said last; "" if none has.
+func (c *Client) Trusts() string {
+	if trusts := c.api.trusts.Load(); trusts != nil {
+		return *trusts
+	}
+	return ""
+}
 
 // Session opens a worker's session with the leader, as far as it is known. A follower refuses
 // at the first Receive with FailedPrecondition and names the leader: the next
@@ -123,6 +156,15 @@ func (c *Client) Rejoin(ctx context.Context, req *api.JoinRequest) (*api.JoinRes
 	return resp.Msg, nil
 }
 
+// Members asks who may speak to the port of the node that the client's credential is of.
+func (c *Client) Members(ctx context.Context) (*api.MembersResponse, error) {
+	resp, err := c.members.Members(ctx, connect.NewRequest(&api.MembersRequest{}))
+	if err != nil {
+		return nil, err
+	}
+	return resp.Msg, nil
+}
+
 // Announce tells the leader of a master, which the client's credential must be of.
 func (c *Client) Announce(ctx context.Context, req *api.AnnounceRequest) (*api.AnnounceResponse, error) {
 	resp, err := c.masters.Announce(ctx, connect.NewRequest(req))
@@ -130,6 +172,18 @@ func (c *Client) Announce(ctx context.Context, req *api.AnnounceRequest) (*api.A
 		return nil, err
 	}
 	return resp.Msg, nil
+}
+
+// Renew shows another certificate of the same identity from now on, and trusts what comes with it; calls and sessions under
+// way go on as they are.
+func (c *Client) Renew(credential security.Credential) error {
+	config, err := credential.ClientTLS(security.MasterName)
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	c.api.show(config)
+	c.session.show(config)
+	return nil
 }
 
 // SetServers replaces the masters' addresses; connections that work are kept.
@@ -151,26 +205,62 @@ func (c *Client) Close() error {
 }
 
 // Join trades a token for a certificate at the first of the servers that answers. The server must be of the
-// token's site: its CA's hash is in the token.
+// token's site: its CA's hash is in the token. The request's version is that of the node.
 func Join(ctx context.Context, servers []string, token string, req *api.JoinRequest) (*api.JoinResponse, error) {
 	t, err := security.ParseToken(token)
 	if err != nil {
 		return nil, err
 	}
-	addresses, err := addressesOf(servers)
+	join, done, err := joiner(servers, t, nodeAgent(req), DefaultRetryFor)
 	if err != nil {
 		return nil, err
 	}
-	ch := newChannel(security.JoinTLS(t), addresses)
-	defer ch.close()
+	defer done()
 	req.Token = t.String()
-	retry := &retrier{channel: ch, log: zap.NewNop(), retryFor: DefaultRetryFor}
-	join := apiconnect.NewJoinServiceClient(ch.http(), baseURL, connect.WithInterceptors(retry))
 	resp, err := join.Join(ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, err
 	}
 	return resp.Msg, nil
+}
+
+// Login trades a person's login code for a certificate, as Join does a token for a node's.
+func Login(ctx context.Context, servers []string, code string, csr []byte, userAgent string) (*api.LoginResponse, error) {
+	t, err := security.ParseCode(code)
+	if err != nil {
+		return nil, err
+	}
+	join, done, err := joiner(servers, t, userAgent, loginRefusedFor)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	resp, err := join.Login(ctx, connect.NewRequest(&api.LoginRequest{Code: t.String(), CsrDer: csr}))
+	if err != nil {
+		return nil, err
+	}
+	return resp.Msg, nil
+}
+
+// loginRefusedFor is how long a login is repeated while nothing listens at the address: a person waits for it, and has mostly mistyped it.
+const loginRefusedFor = 3 * time.Second
+
+// joiner is the service for who has no certificate yet, at the servers of a token's site. refusedFor is as in Config.
+func joiner(servers []string, t security.Token, userAgent string, refusedFor time.Duration) (join apiconnect.JoinServiceClient, done func(), err error) {
+	addresses, err := addressesOf(servers)
+	if err != nil {
+		return nil, nil, err
+	}
+	ch := newChannel(security.JoinTLS(t), addresses)
+	retry := &retrier{channel: ch, log: zap.NewNop(), retryFor: DefaultRetryFor, refusedFor: refusedFor}
+	return apiconnect.NewJoinServiceClient(ch.http(), baseURL, connect.WithInterceptors(retry, introduce(userAgent))), ch.close, nil
+}
+
+func nodeAgent(req *api.JoinRequest) string {
+	if req.GetAsMaster() {
+		return "millrace-master/" + req.GetVersion()
+	}
+	return "millrace-worker/" + req.GetVersion()
 }
 
 // baseURL stands for any master; the channel dials the addresses.

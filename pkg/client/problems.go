@@ -2,16 +2,13 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
 
 	"connectrpc.com/connect"
 
 	"millrace/pkg/api"
+	"millrace/pkg/protocol"
 	"millrace/pkg/security"
 )
 
@@ -42,6 +39,10 @@ func Problems(err error) *api.Problems {
 			}
 		}
 	}
+	var skew *protocol.Skew
+	if errors.As(err, &skew) {
+		return &api.Problems{Errors: []string{skew.Error()}, Next: skew.Next(), ExitCode: ExitUnreachable}
+	}
 	if p := connectionProblems(err); p != nil {
 		return p
 	}
@@ -65,12 +66,8 @@ func Problems(err error) *api.Problems {
 
 // connectionProblems is for errors that came from no master.
 func connectionProblems(err error) *api.Problems {
-	if isTrust(err) {
-		return &api.Problems{
-			Errors:   []string{trustMessage(err)},
-			Next:     "check that the address and the context are of the same site (millrace context show), or log in again",
-			ExitCode: ExitUnreachable,
-		}
+	if Untrusted(err) {
+		return trustProblems(err)
 	}
 	var dial *dialError
 	if !errors.As(err, &dial) {
@@ -107,37 +104,6 @@ func codeProblems(ce *connect.Error) *api.Problems {
 		p.Next = "the master is of another version: compare millrace version on both sides"
 	}
 	return p
-}
-
-// isTrust says that one side refused the other's certificate: repeating does not help.
-func isTrust(err error) bool {
-	var (
-		verify *tls.CertificateVerificationError
-		op     *net.OpError
-		dial   *dialError
-	)
-	if errors.As(err, &dial) { // one that is only down may come back
-		return !slices.ContainsFunc(dial.errs, func(e error) bool { return !isTrust(e) })
-	}
-	if errors.As(err, &verify) || errors.Is(err, security.ErrUntrusted) {
-		return true
-	}
-	return errors.As(err, &op) && op.Op == "remote error" // a TLS alert from the server
-}
-
-func trustMessage(err error) string {
-	var verify *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &verify):
-		var unknown x509.UnknownAuthorityError
-		if errors.As(verify, &unknown) {
-			return "the server is not a master of this site: its certificate is of another CA"
-		}
-		return "the server's certificate is refused: " + rootCause(verify)
-	case errors.Is(err, security.ErrUntrusted):
-		return rootMessage(err, security.ErrUntrusted)
-	}
-	return "the server refused the credential: " + rootCause(err)
 }
 
 // rootMessage is the message from the sentinel on, without the layers above it.

@@ -27,6 +27,8 @@ type retrier struct {
 	channel  *channel
 	log      *zap.Logger
 	retryFor time.Duration
+	// refusedFor is retryFor while all servers refuse the connection and none has been reached yet.
+	refusedFor time.Duration
 }
 
 // repeatable says for a procedure whether doing it twice is as good as once. All
@@ -44,30 +46,81 @@ func repeatable(procedure string) bool {
 		apiconnect.MillraceServiceListNodesProcedure,
 		apiconnect.MillraceServiceGetClusterProcedure,
 		apiconnect.MillraceServiceListClustersProcedure,
+		apiconnect.MillraceServiceResizeClusterProcedure,
+		apiconnect.MillraceServiceSetClusterProcedure,
+		apiconnect.MillraceServiceTerminateClusterProcedure,
+		apiconnect.MillraceServiceListEventsProcedure,
+		apiconnect.MillraceServiceListBinariesProcedure,
+		apiconnect.MillraceServiceCreateClusterProcedure, // by its request id, as are the next three
+		apiconnect.MillraceServiceCreateJoinTokenProcedure,
+		apiconnect.MillraceServiceCreateUserProcedure,
+		apiconnect.MillraceServiceCreateLoginCodeProcedure,
+		apiconnect.MillraceServiceListUsersProcedure,
+		apiconnect.MillraceServiceRenewLoginProcedure,
+		apiconnect.MillraceServiceSetSiteProcedure,
 		apiconnect.MillraceServiceListJoinTokensProcedure,
 		apiconnect.MillraceServiceAddMasterProcedure,
-		apiconnect.MillraceServiceRemoveMasterProcedure:
+		apiconnect.MillraceServiceRemoveMasterProcedure,
+		apiconnect.MillraceServiceDrainNodeProcedure,
+		apiconnect.MillraceServiceGetDrainProcedure,
+		apiconnect.MillraceServiceResumeNodeProcedure,
+		apiconnect.MillraceServiceRemoveNodeProcedure,
+		apiconnect.WorkerServiceMembersProcedure,
+		apiconnect.FilesServiceStatFileProcedure,
+		apiconnect.FilesServiceListFolderProcedure,
+		apiconnect.FilesServiceFileUsageProcedure,
+		apiconnect.FilesServiceLocateFileProcedure,
+		apiconnect.FilesServiceCreateFileProcedure, // by its lease
+		apiconnect.FilesServiceAddBlockProcedure,   // by the block before
+		apiconnect.FilesServiceRestampBlockProcedure,
+		apiconnect.FilesServiceCompleteFileProcedure,
+		apiconnect.FilesServiceAbandonFileProcedure,
+		apiconnect.FilesServiceRenewLeasesProcedure,
+		apiconnect.FilesServiceMakeFolderProcedure,
+		apiconnect.FilesServiceSetReplicationProcedure,
+		apiconnect.FilesServiceReportBadReplicaProcedure,
+		apiconnect.FilesServiceCheckFilesProcedure:
 		return true
 	}
 	return false
 }
 
+// requestID is where a request keeps the id by which it can be repeated; nil if it has none.
+func requestID(message any) *string {
+	switch m := message.(type) {
+	case *api.SubmitJobRequest:
+		if m.GetSpec() != nil {
+			return &m.Spec.RequestId
+		}
+	case *api.CreateClusterRequest:
+		return &m.RequestId
+	case *api.CreateJoinTokenRequest:
+		return &m.RequestId
+	case *api.CreateUserRequest:
+		return &m.RequestId
+	case *api.CreateLoginCodeRequest:
+		return &m.RequestId
+	}
+	return nil
+}
+
 func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if submit, ok := req.Any().(*api.SubmitJobRequest); ok && submit.GetSpec() != nil && submit.Spec.RequestId == "" {
-			submit.Spec.RequestId = rand.Text()
+		if id := requestID(req.Any()); id != nil && *id == "" {
+			*id = rand.Text()
 		}
-		deadline := time.Now().Add(r.retryFor)
+		began := time.Now()
 		backoff := backoffFirst
 		for {
 			generation := r.channel.present()
 			resp, err := next(ctx, req)
+			err = r.channel.outvoted(err)
 			if err == nil || !r.again(ctx, req.Spec().Procedure, err) {
 				return resp, err
 			}
 			r.channel.rotate(generation)
 			wait := jitter(backoff)
-			if time.Now().Add(wait).After(deadline) {
+			if time.Since(began)+wait > r.patience(err) {
 				return nil, err
 			}
 			r.log.Debug("master unavailable: call is repeated",
@@ -82,6 +135,14 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
+// patience is how long a call is repeated that ends with this error.
+func (r *retrier) patience(err error) time.Duration {
+	if Unreached(err) && refused(err) {
+		return r.refusedFor
+	}
+	return r.retryFor
+}
+
 func (r *retrier) again(ctx context.Context, procedure string, err error) bool {
 	var dial *dialError
 	return passing(ctx, err) && (repeatable(procedure) || errors.As(err, &dial))
@@ -90,7 +151,7 @@ func (r *retrier) again(ctx context.Context, procedure string, err error) bool {
 // passing says whether an error may be gone when one asks again. A connection that breaks
 // under a call, or while it is made, can come as "canceled" though the caller has cancelled nothing.
 func passing(ctx context.Context, err error) bool {
-	if errors.Is(err, ErrClosed) || isTrust(err) {
+	if errors.Is(err, ErrClosed) || Untrusted(err) {
 		return false
 	}
 	switch connect.CodeOf(err) {
@@ -111,8 +172,9 @@ func broken(err error) bool {
 		return false
 	}
 	var network net.Error
+	text := err.Error() // net/http has no types for these; a follower that loses the leader in mid-answer resets the stream
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) ||
-		strings.Contains(err.Error(), "http2: ") // net/http has no types for these
+		strings.Contains(text, "http2: ") || strings.Contains(text, "stream error: stream ID ")
 }
 
 // jitter spreads callers over the second half of the wait.
@@ -122,7 +184,7 @@ func jitter(d time.Duration) time.Duration {
 
 func (r *retrier) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		return &watchedConn{StreamingClientConn: next(ctx, spec), failed: func(generation uint64, err error) {
+		return &watchedConn{StreamingClientConn: next(ctx, spec), channel: r.channel, failed: func(generation uint64, err error) {
 			if passing(ctx, err) {
 				r.channel.rotate(generation)
 			}
@@ -141,7 +203,7 @@ func (l *leaderFollower) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc { r
 
 func (l *leaderFollower) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		return &watchedConn{StreamingClientConn: next(ctx, spec), failed: l.failed, generation: l.channel.present()}
+		return &watchedConn{StreamingClientConn: next(ctx, spec), channel: l.channel, failed: l.failed, generation: l.channel.present()}
 	}
 }
 
@@ -168,6 +230,7 @@ func (l *leaderFollower) WrapStreamingHandler(next connect.StreamingHandlerFunc)
 // watchedConn tells of the error that ends a stream.
 type watchedConn struct {
 	connect.StreamingClientConn
+	channel    *channel
 	failed     func(generation uint64, err error)
 	generation uint64
 }
@@ -176,6 +239,7 @@ func (w *watchedConn) Receive(msg any) error {
 	err := w.StreamingClientConn.Receive(msg)
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.failed(w.generation, err)
+		err = w.channel.outvoted(err)
 	}
 	return err
 }

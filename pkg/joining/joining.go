@@ -3,6 +3,7 @@
 package joining
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -77,7 +78,7 @@ func Join(ctx context.Context, c Config) (*Node, error) {
 }
 
 // SameSite holds a token, if there is one, against the site that a node has joined. A token
-// of its own site is not needed any more, and no mistake: start scripts have it in them.
+// of its own site is not needed any more, and no mistake: start scripts have it in them. caPEM is what Known gives.
 // what names the node and its site, for the error.
 func SameSite(token string, caPEM []byte, what string) error {
 	if token == "" {
@@ -87,14 +88,35 @@ func SameSite(token string, caPEM []byte, what string) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	own, err := security.NewToken(caPEM) // for its hash of the CA
+	ours, err := t.OfSite(caPEM)
 	if err != nil {
 		return fmt.Errorf("the site's certificate: %w", err)
 	}
-	if t.CAHash != own.CAHash {
+	if !ours {
 		return fmt.Errorf("%w: %s, and the token is of another site", ErrOtherNode, what)
 	}
 	return nil
+}
+
+// formerFile has, below pki/, the CAs that the site has had: start scripts may have tokens of them for ever.
+const formerFile = "former.pem"
+
+// KeepFormer writes down what was trusted, before something else is.
+func KeepFormer(dir *nodedir.Dir, was, now []byte) error {
+	if security.TrustID(was) == security.TrustID(now) {
+		return nil
+	}
+	former, err := dir.Read("pki", formerFile)
+	if err != nil || bytes.Contains(former, was) {
+		return err
+	}
+	return dir.Write(security.Bundle(former, was), "pki", formerFile)
+}
+
+// Known is what a site trusts, and what it once did.
+func Known(dir *nodedir.Dir, caPEM []byte) ([]byte, error) {
+	former, err := dir.Read("pki", formerFile)
+	return security.Bundle(caPEM, former), err
 }
 
 // key reads or makes the node's id and key.
@@ -142,7 +164,7 @@ func (c *Config) untilAnswered(ctx context.Context, req *api.JoinRequest) (*api.
 			return resp, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case errors.Is(err, security.ErrUntrusted), code != connect.CodeUnavailable && code != connect.CodeDeadlineExceeded:
+		case errors.Is(err, security.ErrUntrusted), errors.Is(err, client.ErrRaftPort), code != connect.CodeUnavailable && code != connect.CodeDeadlineExceeded:
 			return nil, fmt.Errorf("join: %w", err)
 		}
 		if !said {

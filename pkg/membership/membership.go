@@ -137,7 +137,14 @@ func (m *Membership) Open(ctx context.Context) error {
 	m.cancel, m.done = cancel, make(chan struct{})
 	m.mu.Unlock()
 
-	list, err := memberlist.Create(conf) // calls the delegates below
+	transport, err := newAnswering(conf, m.cfg.Key)
+	var list *memberlist.Memberlist
+	if err == nil {
+		conf.Transport = transport
+		if list, err = memberlist.Create(conf); err != nil { // calls the delegates below
+			err = errors.Join(err, transport.Shutdown())
+		}
+	}
 	if err != nil {
 		cancel()
 		close(m.done)
@@ -275,14 +282,15 @@ func (m *Membership) Members() []Member {
 // Changes gets a value after Members has changed; several changes may share one.
 func (m *Membership) Changes() <-chan struct{} { return m.changes }
 
-// Addr is this node's own gossip address, "" unless open.
+// Addr is this node's own gossip address, "" unless open. memberlist is not asked: it takes a lock of its own, under which it
+// calls seen, which takes ours.
 func (m *Membership) Addr() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.list == nil {
 		return ""
 	}
-	return m.list.LocalNode().Address()
+	return m.table[m.cfg.ID].Gossip
 }
 
 // Close leaves and waits until everything has stopped. Idempotent.

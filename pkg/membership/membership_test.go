@@ -23,7 +23,7 @@ func open(t *testing.T, id, role string, key byte, peers ...string) *Membership 
 // await waits until the members of m are as wanted: id to alive.
 func await(t *testing.T, m *Membership, want map[string]bool) {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		got := map[string]bool{}
 		for _, x := range m.Members() {
@@ -81,6 +81,42 @@ func TestAWorkerWaitsForItsMasterAndFindsItAgain(t *testing.T) {
 	for _, x := range w.Members() {
 		if x.ID == "i-a" {
 			require.Equal(t, again.Addr(), x.Gossip)
+		}
+	}
+}
+
+// TestTheAddressWhileNewsComes: a member's own address can be asked for while memberlist, under its own lock, tells of a change.
+func TestTheAddressWhileNewsComes(t *testing.T) {
+	m := open(t, "i-a", RoleMaster, 1)
+	m.mu.Lock()
+	list := m.list
+	m.mu.Unlock()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for i := range 2000 {
+			m.mu.Lock()
+			m.self.Started = int64(i) // what makes it news
+			m.mu.Unlock()
+			if err := list.UpdateNode(0); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	late := time.After(time.Minute)
+	for asked := make(chan string, 1); ; {
+		go func() { asked <- m.Addr() }()
+		select {
+		case address := <-asked:
+			require.NotEmpty(t, address)
+		case <-late:
+			t.Fatal("it is waited for: two locks in two orders")
+		}
+		select {
+		case <-told:
+			return
+		default:
 		}
 	}
 }

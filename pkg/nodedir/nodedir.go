@@ -87,7 +87,7 @@ func (d *Dir) open() (*os.File, error) {
 func (d *Dir) checkFormat(version string) error {
 	var was formatFile
 	if _, err := d.ReadJSON(&was, "format.json"); err != nil {
-		return err
+		return fmt.Errorf("%w; it only says which version has written the folder: if this one has, remove the file", err)
 	}
 	if was.Format > Format {
 		return fmt.Errorf("directory %s: %w: it has format %d, of version %s; this is version %s, which knows format %d",

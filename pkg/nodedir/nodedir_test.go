@@ -62,6 +62,7 @@ func TestAFolderOfANewerFormatIsLeftAsItIs(t *testing.T) {
 	require.NoError(t, os.WriteFile(d.Path("format.json"), []byte("{"), 0o600))
 	_, err = Open(root, "v1.2")
 	require.ErrorContains(t, err, "format.json")
+	require.ErrorContains(t, err, "remove the file")
 
 	// From before there were formats.
 	require.NoError(t, os.Remove(d.Path("format.json")))

@@ -30,18 +30,20 @@ type Error struct {
 	retryAfter time.Duration // what the store asks for before the next try
 }
 
-func (e *Error) Error() string {
-	s := e.Op + " " + e.URL + ": "
-	if e.Kind != nil {
-		s += e.Kind.Error()
+func (e *Error) Error() string { return e.Op + " " + e.URL + ": " + e.Said() }
+
+// Said is the error without what was asked of which place, for who has named that already. A block store says what is wrong in
+// words of its own.
+func (e *Error) Said() string {
+	switch {
+	case e.Err == nil && e.Kind == nil:
+		return ""
+	case e.Err == nil:
+		return e.Kind.Error()
+	case e.Kind == nil, strings.HasPrefix(e.URL, HDFS):
+		return e.Err.Error()
 	}
-	if e.Err == nil {
-		return s
-	}
-	if e.Kind != nil {
-		s += ": "
-	}
-	return s + e.Err.Error()
+	return e.Kind.Error() + ": " + e.Err.Error()
 }
 
 // Unwrap gives the kind and the cause.
@@ -107,7 +109,7 @@ func kindOf(code string, status int) error {
 		"PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException":
 		return ErrDenied
 	case "SlowDown", "SlowDownRead", "SlowDownWrite", "RequestTimeout", "Throttling", "InternalError",
-		"ServiceUnavailable", "XMinioServerNotInitialized":
+		"ServiceUnavailable", "XMinioServerNotInitialized", "OperationAborted":
 		return ErrUnreachable
 	}
 	switch {

@@ -22,6 +22,7 @@ var (
 	ErrPrecondition = errors.New("precondition failed") // ETag changed, or IfNoneMatch found an object
 	ErrDenied       = errors.New("access denied")       // credential refused or not allowed
 	ErrUnreachable  = errors.New("store unreachable")   // no answer: the request may or may not have been carried out
+	ErrDamaged      = errors.New("damaged")             // its bytes are lost: asking again does not help
 	ErrInvalid      = errors.New("refused by the store as invalid")
 	ErrExists       = errors.New("already exists") // a bucket
 )

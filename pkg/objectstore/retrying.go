@@ -35,6 +35,9 @@ type retryingSigner struct {
 
 // Once is s without the repeating, for who repeats what matters to him himself.
 func Once(s Store) Store {
+	if m := muxOf(s); m != nil {
+		return Mux(Once(m.s3), Once(m.hdfs))
+	}
 	if r := retryingOf(s); r != nil {
 		return r.Store
 	}
@@ -44,6 +47,9 @@ func Once(s Store) Store {
 // Tallied is a view of s whose repetitions t counts, beside whatever else s has. A store
 // that repeats nothing is itself.
 func Tallied(s Store, t *Tally) Store {
+	if m := muxOf(s); m != nil {
+		return Mux(Tallied(m.s3, t), Tallied(m.hdfs, t))
+	}
 	r := retryingOf(s)
 	if r == nil {
 		return s

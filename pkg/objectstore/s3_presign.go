@@ -18,7 +18,7 @@ type Presigner interface {
 
 func (s *s3Store) PresignGet(ctx context.Context, bucket, key string, ttl time.Duration) (string, error) {
 	if ttl < time.Second || ttl > MaxPresign {
-		return "", fmt.Errorf("presign s3://%s/%s: a URL can be good for 1s to %s, not for %s", bucket, key, MaxPresign, ttl)
+		return "", fmt.Errorf("presign %s: a URL can be good for 1s to %s, not for %s", URL{bucket, key}, MaxPresign, ttl)
 	}
 	u, err := s.core.PresignedGetObject(ctx, bucket, key, ttl, nil)
 	if err != nil {

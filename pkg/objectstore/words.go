@@ -57,7 +57,7 @@ func (s *s3Store) explainAnswer(e *Error, r minio.ErrorResponse, date time.Time)
 	case e.Code == "ExpiredToken", e.Code == "TokenRefreshRequired":
 		said("the session token has expired")
 		e.Next = "get fresh keys, and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"
-	case e.Code == "InvalidAccessKeyId":
+	case e.Code == "InvalidAccessKeyId", e.Code == "XAdminUserNotFound":
 		said("it does not know the access key %s", s.accessKey)
 		e.Next = "check AWS_ACCESS_KEY_ID, and that it belongs to this store"
 	case e.Code == "SignatureDoesNotMatch":

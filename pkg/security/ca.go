@@ -21,14 +21,14 @@ import (
 const (
 	CALifetime   = 10 * 365 * 24 * time.Hour
 	CertLifetime = 365 * 24 * time.Hour // of nodes and users
-	ClockSkew    = time.Hour            // certificates are valid from so long before they were made
+	ClockSkew    = 48 * time.Hour       // certificates are valid from so long before they were made: clocks may be a day apart, and more
 )
 
 // CA signs certificates of one site.
 type CA struct {
 	cert    *x509.Certificate
 	key     *ecdsa.PrivateKey
-	certPEM []byte
+	certPEM []byte // and what else is trusted
 	keyPEM  []byte
 }
 
@@ -69,13 +69,13 @@ func NewCA(site string) (*CA, error) {
 	return LoadCA(encodeCert(der), keyPEM)
 }
 
-// LoadCA takes up a CA made before.
+// LoadCA takes up a CA made before. Of a bundle the first certificate is the one that issues.
 func LoadCA(certPEM, keyPEM []byte) (*CA, error) {
 	cert, err := decodeCert(certPEM)
 	if err != nil {
 		return nil, fmt.Errorf("load CA: %w", err)
 	}
-	if !cert.IsCA || len(cert.URIs) != 1 || cert.URIs[0].Scheme != "millrace" {
+	if !cert.IsCA || siteOf(cert) == "" {
 		return nil, errors.New("load CA: the certificate is not a site's CA")
 	}
 	key, err := decodeKey(keyPEM)
@@ -89,9 +89,9 @@ func LoadCA(certPEM, keyPEM []byte) (*CA, error) {
 }
 
 // Site is the id of the site whose CA it is.
-func (c *CA) Site() string { return c.cert.URIs[0].Host }
+func (c *CA) Site() string { return siteOf(c.cert) }
 
-// CertPEM is the certificate to trust.
+// CertPEM is what to trust: the CA's certificate, and what else was in the bundle that it was loaded from.
 func (c *CA) CertPEM() []byte { return c.certPEM }
 
 // KeyPEM is the private key: to be sealed before it is written anywhere.

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // Role is what a certificate's holder may be.
@@ -53,6 +54,9 @@ var (
 	nodeForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	userForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$`)
 )
+
+// Valid says whether certificates can name the identity; ErrIdentity if not.
+func (i Identity) Valid() error { return i.validate() }
 
 // validate keeps names out of certificates that could be taken for another's:
 // a node called "master" would own the name by which clients know masters.
@@ -115,6 +119,14 @@ func certificateIdentity(c *x509.Certificate) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: certificate with %d URIs", ErrIdentity, len(c.URIs))
 	}
 	return identityOf(c.URIs[0])
+}
+
+// PeerIssued is when the certificate of a verified peer was made, by the clock of the master that made it; to the second.
+func PeerIssued(s *tls.ConnectionState) time.Time {
+	if s == nil || len(s.VerifiedChains) == 0 || len(s.VerifiedChains[0]) == 0 {
+		return time.Time{}
+	}
+	return s.VerifiedChains[0][0].NotBefore.Add(ClockSkew)
 }
 
 // PeerIdentity reads the identity of a verified peer; false if there is none.

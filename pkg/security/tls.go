@@ -2,33 +2,33 @@ package security
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"time"
 )
-
-// ErrUntrusted says that a server is not of the site whose token one holds.
-var ErrUntrusted = errors.New("the server is not a master of the token's site")
 
 // Credential is a certificate with its key and the CA to trust.
 type Credential struct{ CertPEM, KeyPEM, CAPEM []byte }
 
 // ServerTLS serves with the credential. Certificates of clients are verified if given; with
-// require they must be. h2 and http/1.1 by ALPN. The CA is sent along, so that
+// require they must be. h2 and http/1.1 by ALPN. All that is trusted is sent along, so that
 // who holds no more than a token can check the chain (JoinTLS).
 func (c Credential) ServerTLS(require bool) (*tls.Config, error) {
 	pair, pool, err := c.load()
 	if err != nil {
 		return nil, err
 	}
-	ca, err := decodeCert(c.CAPEM)
+	cas, err := decodeCerts(c.CAPEM)
 	if err != nil {
 		return nil, fmt.Errorf("CA of credential: %w", err)
 	}
-	pair.Certificate = append(pair.Certificate[:1:1], ca.Raw)
+	pair.Certificate = pair.Certificate[:1:1]
+	for _, ca := range cas {
+		pair.Certificate = append(pair.Certificate, ca.Raw)
+	}
 	auth := tls.VerifyClientCertIfGiven
 	if require {
 		auth = tls.RequireAndVerifyClientCert
@@ -43,20 +43,33 @@ func (c Credential) ServerTLS(require bool) (*tls.Config, error) {
 }
 
 // ClientTLS connects to a server that must have the given name: "master.millrace" for
-// any master, NODE-ID + ".millrace" for one node. ALPN is left to the transport.
+// any master, NODE-ID + ".millrace" for one node. ALPN is left to the transport. A server is trusted that is of one of the
+// credential's CAs, or of a CA that one of them vouches for: who was away while the site changed its CA knows the old one only.
 func (c Credential) ClientTLS(serverName string) (*tls.Config, error) {
-	pair, pool, err := c.load()
+	pair, _, err := c.load()
 	if err != nil {
 		return nil, err
 	}
 	if serverName == "" {
 		return nil, errors.New("TLS without a server name would trust every node")
 	}
+	trusted, err := decodeCerts(c.CAPEM)
+	if err != nil {
+		return nil, fmt.Errorf("CA of credential: %w", err)
+	}
+	own, err := c.Identity()
+	if err != nil {
+		return nil, err
+	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		Certificates: []tls.Certificate{pair},
-		RootCAs:      pool,
 		ServerName:   serverName,
+		// The usual verification takes no CA's word for another one; VerifyConnection does all of it, on each connection.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			return verifyServer(own, trusted, serverName, s.PeerCertificates, time.Now())
+		},
 	}, nil
 }
 
@@ -99,35 +112,9 @@ func JoinTLS(t Token) *tls.Config {
 		// VerifyConnection does all of it, from the CA that the hash picks.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			return verifyJoin(t.CAHash, s.PeerCertificates)
+			return verifyJoin(t.CAHash, s.PeerCertificates, time.Now())
 		},
 	}
-}
-
-func verifyJoin(caHash string, chain []*x509.Certificate) error {
-	if len(chain) < 2 {
-		return fmt.Errorf("%w: it sends no CA", ErrUntrusted)
-	}
-	for _, ca := range chain[1:] {
-		if subtle.ConstantTimeCompare([]byte(hashOf(ca.Raw)), []byte(caHash)) != 1 {
-			continue
-		}
-		if !ca.IsCA {
-			break
-		}
-		roots := x509.NewCertPool()
-		roots.AddCert(ca)
-		_, err := chain[0].Verify(x509.VerifyOptions{
-			Roots:     roots,
-			DNSName:   MasterName,
-			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		})
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUntrusted, err)
-		}
-		return nil
-	}
-	return fmt.Errorf("%w: its CA is another one", ErrUntrusted)
 }
 
 func hashOf(der []byte) string {

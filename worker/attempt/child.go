@@ -17,10 +17,10 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"millrace/pkg/api"
+	"millrace/pkg/protocol"
 )
 
 const (
-	protocol     = 1 // of this page: attempt.proto
 	maxMessage   = 64 << 20
 	cancelWithin = 500 * time.Millisecond // for the child to end its attempt by itself
 	termWithin   = 400 * time.Millisecond // for SIGTERM to work
@@ -39,7 +39,11 @@ type child struct {
 	exe   string
 	job   string // of its first lease; "" before
 	user  bool   // runs a user's executable
+	gid   uint32 // its own group; 0: it is the worker's
 	leave func() // takes it off the pool's list
+
+	version  string // the worker's
+	protocol uint32 // that is spoken, after ready
 
 	helloWithin, writeWithin time.Duration
 
@@ -66,11 +70,22 @@ func (p *Pool) start(exe string, user bool) (*child, error) {
 	}
 	p.serial++
 	token := p.prefix + "-" + strconv.Itoa(p.serial)
+	gid, err := uint32(0), error(nil)
+	if p.cfg.User != nil {
+		gid, err = p.ids.take()
+	}
+	if err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
 	p.wg.Add(1) // Close waits for the start and for the child's end
 	p.mu.Unlock()
 
-	c, err := p.launch(exe, user, token)
+	c, err := p.launch(exe, user, token, gid)
 	if err != nil {
+		p.mu.Lock()
+		p.ids.giveBack(gid)
+		p.mu.Unlock()
 		p.wg.Done()
 		return nil, err
 	}
@@ -87,7 +102,8 @@ func (p *Pool) start(exe string, user bool) (*child, error) {
 
 var errClosed = errors.New("the worker is shutting down")
 
-func (p *Pool) launch(exe string, user bool, token string) (*child, error) {
+// launch starts it, where children run as another user in the group gid.
+func (p *Pool) launch(exe string, user bool, token string, gid uint32) (*child, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socket for a child: %w", err)
@@ -107,6 +123,7 @@ func (p *Pool) launch(exe string, user bool, token string) (*child, error) {
 	defer w.Close()
 
 	cmd := p.command(exe, user, token)
+	cmd.SysProcAttr.Credential = p.cfg.User.credential(gid)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = w, w, []*os.File{theirs}
 	p.spawn.do(func() { err = startBusy(cmd) })
 	if err != nil {
@@ -119,14 +136,20 @@ func (p *Pool) launch(exe string, user bool, token string) (*child, error) {
 
 	c := &child{
 		cmd: cmd, conn: conn, exe: exe, user: user, pump: startPump(r),
-		tree: tree{token: token, root: cmd.Process.Pid}, log: p.cfg.Log,
+		tree: tree{token: token, root: cmd.Process.Pid}, gid: gid, log: p.cfg.Log,
 		hits: hits{}, ready: make(chan struct{}), msgs: make(chan *api.FromChild, 16),
 		gone: make(chan struct{}), exited: make(chan struct{}),
-		helloWithin: p.cfg.Hello, writeWithin: p.cfg.Write,
+		version: p.cfg.Version, helloWithin: p.cfg.Hello, writeWithin: p.cfg.Write,
 	}
+	if gid != 0 {
+		c.tree.gids = gids{gid, 1}
+	}
+	c.tree.group = p.groups.put(token, c.pid())
 	c.leave = func() {
+		c.tree.group.remove()
 		p.mu.Lock()
 		delete(p.live, c)
+		p.ids.giveBack(gid)
 		p.mu.Unlock()
 		p.wg.Done()
 	}
@@ -140,12 +163,19 @@ func (p *Pool) launch(exe string, user bool, token string) (*child, error) {
 	return c, nil
 }
 
+// ownImage is the file that this process was started from, though another has taken its name since: who upgrades a
+// machine replaces the file first, and starts the worker again later.
+const ownImage = "/proc/self/exe"
+
 func (p *Pool) command(exe string, user bool, token string) *exec.Cmd {
 	var args []string
 	if !user {
 		args = p.cfg.Args
 	}
 	cmd := exec.Command(exe, args...)
+	if !user && p.self {
+		cmd.Path = ownImage
+	}
 	cmd.Dir = p.cfg.Dir
 	cmd.Env = append(append([]string{}, p.cfg.Env...), EnvFD+"=3", EnvToken+"="+token)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -203,13 +233,18 @@ func (c *child) greet(r *bufio.Reader, opts protodelim.UnmarshalOptions) error {
 	switch {
 	case h == nil:
 		return errors.New("it did not begin the attempt protocol with Hello")
-	case h.ProtocolMin > protocol || h.ProtocolMax < protocol:
-		return fmt.Errorf("it speaks the attempt protocol %d to %d (SDK %s), this worker %d", h.ProtocolMin, h.ProtocolMax, h.SdkVersion, protocol)
+	case h.ProtocolMin > protocol.Attempt:
+		return fmt.Errorf("it speaks the attempt protocol from %d on (SDK %s), and this worker (%s) up to %d: upgrade the workers, or build the program with their version",
+			h.ProtocolMin, h.SdkVersion, c.version, protocol.Attempt)
+	case h.ProtocolMax < protocol.OldestAttempt:
+		return fmt.Errorf("it speaks the attempt protocol up to %d (SDK %s), and this worker (%s) from %d on: build the program again, with the workers' version",
+			h.ProtocolMax, h.SdkVersion, c.version, protocol.OldestAttempt)
 	}
 	if err := c.conn.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	return c.send(&api.ToChild{Message: &api.ToChild_Welcome{Welcome: &api.ChildWelcome{Protocol: protocol}}})
+	c.protocol = min(h.ProtocolMax, protocol.Attempt)
+	return c.send(&api.ToChild{Message: &api.ToChild_Welcome{Welcome: &api.ChildWelcome{Protocol: c.protocol}}})
 }
 
 // send writes one message. Any goroutine may call it. After an error part of a message

@@ -63,8 +63,10 @@ func fakeChild() {
 	f := &fake{conn: conn, in: bufio.NewReader(conn)}
 	hello := &api.ChildHello{ProtocolMin: 1, ProtocolMax: 1, SdkVersion: "fake"}
 	switch os.Getenv("FAKE_HELLO") {
-	case "old":
+	case "newer":
 		hello.ProtocolMin, hello.ProtocolMax = 7, 9
+	case "older":
+		hello.ProtocolMin, hello.ProtocolMax = 0, 0
 	case "mute":
 		time.Sleep(time.Hour)
 	case "crash":
@@ -119,6 +121,25 @@ func (f *fake) run(l *api.ChildLease, n int) {
 		case "close":
 			f.conn.Close()
 			time.Sleep(time.Hour)
+		case "shell": // runs a command in a process group of its own, as streaming does
+			cmd := exec.Command("sh", "-c", rest)
+			cmd.Dir, cmd.Stderr, cmd.SysProcAttr = l.WorkDir, os.Stderr, &syscall.SysProcAttr{Setpgid: true}
+			if err := cmd.Run(); err != nil {
+				result.Failure = &api.Failure{Kind: api.FailureKind_FAILURE_KIND_PROGRAM, Message: err.Error()}
+			}
+		case "ptrace":
+			if syscall.PtraceAttach(num) == nil {
+				fmt.Fprintln(os.Stderr, "OPEN: ptrace of", num)
+			}
+		case "self": // says what it has been given
+			env, _ := os.ReadFile("/proc/self/environ")
+			line, _ := os.ReadFile("/proc/self/cmdline")
+			fmt.Fprintf(os.Stderr, "environ %q\ncmdline %q\n", env, line)
+			fds, _ := os.ReadDir("/proc/self/fd")
+			for _, fd := range fds {
+				to, _ := os.Readlink("/proc/self/fd/" + fd.Name())
+				fmt.Fprintf(os.Stderr, "fd %s %s\n", fd.Name(), to)
+			}
 		case "polite": // ends the attempt when told to
 			if f.next().GetCancel() != nil {
 				result.Failure = &api.Failure{Kind: api.FailureKind_FAILURE_KIND_KILLED, Message: "as told"}

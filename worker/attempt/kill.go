@@ -9,11 +9,14 @@ import (
 )
 
 // tree finds what a child has started: by the token in its environment, by its
-// process group, by descent. A process has to shed all three to be missed.
+// process group, by descent. A process has to shed all three to be missed, and where there are control groups, or attempts
+// run as another user, in a group that they cannot leave, it cannot.
 type tree struct {
 	token  string
 	prefix bool // token is the beginning of one
-	root   int  // the child's pid, and its group; 0 = none
+	root   int  // the child's pid, and its process group; 0 = none
+	group  group
+	gids   gids
 }
 
 // members lists the processes of the tree, the root as well, zombies too (by descent and
@@ -22,8 +25,11 @@ func (t tree) members() []process {
 	all := processes()
 	self := os.Getpid()
 	below := map[int]bool{}
-	if t.root != 0 {
-		below[t.root] = true
+	for _, pid := range t.group.members() {
+		below[pid] = true
+	}
+	if t.root != 0 || len(below) > 0 {
+		below[t.root] = t.root != 0
 		// Parents may come after their children in the list: until nothing is added.
 		for more := true; more; {
 			more = false
@@ -39,7 +45,7 @@ func (t tree) members() []process {
 		if p.pid == self || p.pid <= 1 || p.state == 'X' {
 			continue
 		}
-		if below[p.pid] || t.root != 0 && p.pgid == t.root || carries(p.pid, t.token, t.prefix) {
+		if below[p.pid] || t.root != 0 && p.pgid == t.root || t.gids.hold(p.pid) || carries(p.pid, t.token, t.prefix) {
 			out = append(out, p)
 		}
 	}
@@ -52,7 +58,11 @@ type hits map[int]uint64
 
 // signal sends sig to every member but spare and adds them to hit, if that is not nil.
 func (t tree) signal(sig unix.Signal, hit hits, spare int) (n int) {
-	for _, p := range t.members() {
+	members := t.members()
+	if sig == unix.SIGKILL && spare == 0 && len(members) > 0 {
+		killGroups(members, t.root, hit)
+	}
+	for _, p := range members {
 		if p.pid == spare {
 			continue
 		}
@@ -64,6 +74,26 @@ func (t tree) signal(sig unix.Signal, hit hits, spare int) (n int) {
 		}
 	}
 	return n
+}
+
+// killGroups kills whole process groups at one stroke each: what forks without end in one has no time to. What
+// it hits is added to hit, if that is not nil, but for the root.
+func killGroups(members []process, root int, hit hits) {
+	groups := map[int]bool{}
+	for _, p := range members {
+		if p.pgid > 1 && p.pgid != ownGroup && !groups[p.pgid] {
+			groups[p.pgid] = true
+			_ = unix.Kill(-p.pgid, unix.SIGKILL) // each member is killed by itself, too
+		}
+	}
+	if hit == nil || len(members) == 1 {
+		return
+	}
+	for _, p := range processes() { // some are younger than the list of members
+		if groups[p.pgid] && p.pid != root {
+			hit[p.pid] = p.start
+		}
+	}
 }
 
 // note adds the members to hit, to be ended later even if they have by then cut all

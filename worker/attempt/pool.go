@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,7 +35,8 @@ type Config struct {
 	Dir        string        // children start here; attempts have their directories in it
 	Executable string        // for built-in and streaming programs
 	Args       []string      // its arguments; default: "attempt"
-	Env        []string      // of children; default: this process's, without what is Millrace's or a store's secret
+	Env        []string      // of children; default: what of this process's is nobody's secret
+	User       *User         // whom children run as; nil: as this process
 	Nice       int           // added to this process's own; default 5
 	Idle       time.Duration // how long a child waits for a further attempt of its job; default 3 s
 	SpareAfter time.Duration // how long after one was taken a new spare child is started; default 250 ms
@@ -44,8 +44,11 @@ type Config struct {
 	Hello      time.Duration // within which a child has to begin the protocol; default 30 s
 	Write      time.Duration // a child that takes nothing of a message for so long is ended; default 30 s
 	NoSpare    bool
-	Logs       *Logs
-	Log        *zap.Logger
+	// Disk gives the size and what is free of the file system that Dir is on, in bytes; nil: nobody looks.
+	Disk    func() (total, free int64, err error)
+	Version string // of the worker, for people
+	Logs    *Logs
+	Log     *zap.Logger
 }
 
 // Attempt is one attempt to be run.
@@ -65,8 +68,12 @@ type Attempt struct {
 type Pool struct {
 	cfg    Config
 	prefix string // of every token of this node directory
+	self   bool   // Executable is this process's own
 	spawn  *spawner
 	reap   *reaper
+	guard  *guard
+	groups *confiner
+	ids    groupPool // of children; guarded by mu
 
 	wg sync.WaitGroup
 
@@ -94,7 +101,7 @@ func New(c Config) (*Pool, error) {
 		c.Args = []string{"attempt"}
 	}
 	if c.Env == nil {
-		c.Env = childEnv(os.Environ())
+		c.Env = childEnv(os.Environ(), c.User)
 	}
 	if c.Nice == 0 {
 		c.Nice = 5
@@ -117,7 +124,8 @@ func New(c Config) (*Pool, error) {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	return &Pool{cfg: c, live: map[*child]struct{}{}, idle: map[*child]*time.Timer{}}, nil
+	own, err := os.Executable()
+	return &Pool{cfg: c, self: err == nil && own == c.Executable, live: map[*child]struct{}{}, idle: map[*child]*time.Timer{}}, nil
 }
 
 // Open ends what a former life of this node left behind, clears the attempts'
@@ -126,12 +134,19 @@ func (p *Pool) Open(ctx context.Context) error {
 	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("attempts: %w", err)
 	}
+	if err := p.cfg.User.Passage(p.cfg.Dir); err != nil {
+		return fmt.Errorf("attempts: %w", err)
+	}
 	prefix, err := tokenPrefix(filepath.Join(p.cfg.Dir, tokenFile))
 	if err != nil {
 		return fmt.Errorf("attempts: %w", err)
 	}
 	p.prefix = prefix
-	left := tree{token: prefix + "-", prefix: true}
+	p.ids = groupPool{gids: nodeGroups(prefix), lent: map[uint32]bool{}}
+	if err := p.checkUser(); err != nil {
+		return fmt.Errorf("attempts: %w", err)
+	}
+	left := tree{token: prefix + "-", prefix: true, gids: p.ids.gids}
 	patience, cancel := context.WithTimeout(ctx, 2*killWithin)
 	defer cancel()
 	if n := left.end(patience, hits{}, nil); n > 0 {
@@ -143,11 +158,16 @@ func (p *Pool) Open(ctx context.Context) error {
 	if p.reap, err = startReaper(p.isLive); err != nil {
 		return fmt.Errorf("attempts: %w", err)
 	}
-	p.spawn = startSpawner(p.cfg.Nice)
+	closeOnExec()
+	p.spawn = startSpawner(p.cfg.Nice, p.cfg.User != nil)
+	p.groups = openConfiner(p.prefix[:12], p.cfg.Nice)
+	p.guard = startGuard(p.cfg.Disk)
 	p.mu.Lock()
 	p.open = true
 	p.mu.Unlock()
-	p.ensureSpare()
+	if err := p.ensureSpare(); err != nil && p.cfg.User != nil {
+		return fmt.Errorf("attempts: %w", p.cfg.User.explain(err, p.cfg.Dir, p.cfg.Executable, p.self))
+	}
 	return nil
 }
 
@@ -157,7 +177,10 @@ func (p *Pool) Restore() error {
 	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("attempts: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(p.cfg.Dir, tokenFile), []byte(p.prefix+"\n"), 0o600); err != nil {
+	if err := p.cfg.User.Passage(p.cfg.Dir); err != nil {
+		return fmt.Errorf("attempts: %w", err)
+	}
+	if err := writeToken(filepath.Join(p.cfg.Dir, tokenFile), p.prefix); err != nil {
 		return fmt.Errorf("attempts: %w", err)
 	}
 	return nil
@@ -172,7 +195,7 @@ func (p *Pool) clearDirs() error {
 		if e.Name() == tokenFile {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(p.cfg.Dir, e.Name())); err != nil {
+		if err := RemoveAll(filepath.Join(p.cfg.Dir, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -216,6 +239,8 @@ func (p *Pool) Close() error {
 	}
 	ends.Wait()
 	p.wg.Wait()
+	p.guard.stop()
+	p.groups.close()
 	p.spawn.stop()
 	p.reap.stop()
 	return nil
@@ -327,7 +352,7 @@ func (p *Pool) replaceLater() {
 		return
 	}
 	if p.replacer == nil {
-		p.replacer = time.AfterFunc(p.cfg.SpareAfter, p.ensureSpare)
+		p.replacer = time.AfterFunc(p.cfg.SpareAfter, func() { _ = p.ensureSpare() }) // it is logged
 		return
 	}
 	p.replacer.Reset(p.cfg.SpareAfter)
@@ -335,17 +360,17 @@ func (p *Pool) replaceLater() {
 
 // ensureSpare starts the spare child if there is none. That it cannot be
 // started is for the next attempt to find out.
-func (p *Pool) ensureSpare() {
+func (p *Pool) ensureSpare() error {
 	p.mu.Lock()
 	skip := p.closed || p.spare != nil || p.cfg.NoSpare
 	p.mu.Unlock()
 	if skip {
-		return
+		return nil
 	}
 	c, err := p.start(p.cfg.Executable, false)
 	if err != nil {
 		p.cfg.Log.Warn("start a spare child", zap.Error(err))
-		return
+		return err
 	}
 	p.mu.Lock()
 	if !p.closed && p.spare == nil {
@@ -355,15 +380,5 @@ func (p *Pool) ensureSpare() {
 	if c != nil {
 		p.retire(c, nil)
 	}
-}
-
-// childEnv drops what a user's program has no business to know.
-func childEnv(env []string) []string {
-	var out []string
-	for _, e := range env {
-		if !strings.HasPrefix(e, "MILLRACE_") && !strings.HasPrefix(e, "AWS_") {
-			out = append(out, e)
-		}
-	}
-	return out
+	return nil
 }

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is one line of /proc.
@@ -18,6 +21,7 @@ type process struct {
 	state           byte   // 'Z': a zombie
 	start           uint64 // ticks after boot
 	cpu             time.Duration
+	memory          int64 // bytes in RAM, with what it shares
 }
 
 // clockTick is what /proc counts CPU time in: USER_HZ, 100 on every Linux that Go runs on.
@@ -63,11 +67,11 @@ func parseStat(data []byte) (p process, ok bool) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(data[:open])))
 	f := strings.Fields(string(data[end+1:]))
-	if err != nil || len(f) < 20 || len(f[0]) != 1 {
+	if err != nil || len(f) < 22 || len(f[0]) != 1 {
 		return p, false
 	}
-	var n [20]int64
-	for _, i := range []int{1, 2, 11, 12, 13, 14, 19} {
+	var n [22]int64
+	for _, i := range []int{1, 2, 11, 12, 13, 14, 19, 21} {
 		if n[i], err = strconv.ParseInt(f[i], 10, 64); err != nil {
 			return p, false
 		}
@@ -75,7 +79,7 @@ func parseStat(data []byte) (p process, ok bool) {
 	// utime, stime, and those of children waited for.
 	ticks := n[11] + n[12] + n[13] + n[14]
 	return process{pid: pid, state: f[0][0], ppid: int(n[1]), pgid: int(n[2]),
-		start: uint64(n[19]), cpu: time.Duration(ticks) * clockTick}, true
+		start: uint64(n[19]), cpu: time.Duration(ticks) * clockTick, memory: n[21] * pageSize}, true
 }
 
 // cpuTime is the CPU time of a process and the children it has waited for; 0 if it is gone.
@@ -106,19 +110,40 @@ func hasToken(env []byte, token string, prefix bool) bool {
 }
 
 // tokenPrefix reads the node directory's own, or makes it: what a former life
-// started carries it, too.
+// started carries it, too. A copy of the directory gets one of its own: what the original has started is not its.
 func tokenPrefix(path string) (string, error) {
-	data, err := os.ReadFile(path)
-	if s := strings.TrimSpace(string(data)); err == nil && len(s) == 32 {
-		return s, nil
+	here, err := placeOf(filepath.Dir(path))
+	if err != nil {
+		return "", err
 	}
+	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
+	}
+	if s, place, _ := strings.Cut(strings.TrimSpace(string(data)), " "); len(s) == 32 && place == here {
+		return s, nil
 	}
 	b := make([]byte, 16)
 	if _, err := rand.Read(b); err != nil {
 		return "", err
 	}
 	s := hex.EncodeToString(b)
-	return s, os.WriteFile(path, []byte(s+"\n"), 0o600)
+	return s, writeToken(path, s)
+}
+
+func writeToken(path, token string) error {
+	here, err := placeOf(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(token+" "+here+"\n"), 0o600)
+}
+
+// placeOf tells a folder from its copies: by the file system and the number that it has there.
+func placeOf(dir string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return "", fmt.Errorf("folder %s: %w", dir, err)
+	}
+	return fmt.Sprintf("%x-%x", uint64(st.Dev), st.Ino), nil
 }

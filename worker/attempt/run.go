@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -13,6 +15,7 @@ import (
 
 	"millrace/jobs"
 	"millrace/pkg/api"
+	"millrace/pkg/objectstore"
 	"millrace/pkg/shortage"
 )
 
@@ -42,8 +45,12 @@ func (p *Pool) Run(ctx context.Context, a Attempt) (result *api.AttemptResult, o
 			gone()
 			return startFailure(err, a.Executable != ""), out
 		}
+		if err := p.cfg.User.give(a.Lease.WorkDir, c.gid); err != nil {
+			p.retire(c, gone)
+			return startFailure(fmt.Errorf("give the attempt its directory: %w", err), false), out
+		}
 		c.job = a.Lease.Job
-		r := &run{c: c, a: a, silence: p.cfg.Silence, begun: cpuTime(c.pid()), out: out}
+		r := &run{c: c, a: a, silence: p.cfg.Silence, begun: cpuTime(c.pid()), out: out, guard: p.guard}
 		c.pump.to(out)
 		result, reusable := r.run(ctx)
 		if result == nil { // it had died before it took the lease
@@ -63,11 +70,10 @@ func (p *Pool) Run(ctx context.Context, a Attempt) (result *api.AttemptResult, o
 	}
 }
 
-// settle moves the child's last words to the attempt's log and failure.
+// settle moves the child's last words to the attempt's log and failure. They may still be in the pipe
+// though the child is gone: one that has sent its result may end before anybody here has read them.
 func (p *Pool) settle(c *child, out *Log, result *api.AttemptResult) {
-	if !c.over() {
-		c.pump.flush()
-	}
+	c.pump.flush()
 	c.pump.to(nil)
 	if f := result.Failure; f != nil && f.StderrTail == "" {
 		f.StderrTail = out.Tail()
@@ -106,6 +112,7 @@ type run struct {
 	silence time.Duration
 	begun   time.Duration // the child's CPU time at the start
 	out     *Log
+	guard   *guard
 	fed     atomic.Bool // all segments are there
 }
 
@@ -128,13 +135,45 @@ func (r *run) run(ctx context.Context) (result *api.AttemptResult, reusable bool
 		r.c.destroy(0)
 		return r.failed("the program is no match for this worker: " + r.c.helloErr.Error()), false
 	}
+	if r.c.protocol < filesProtocol && onFiles(r.a.Lease) {
+		return r.failed(fmt.Sprintf("the program is built with a version of the SDK (attempt protocol %d) that cannot reach clusters' files (hdfs://): build it again, with the workers' version",
+			r.c.protocol)), false
+	}
 	err := r.c.send(&api.ToChild{Message: &api.ToChild_Lease{Lease: r.a.Lease}})
 	if err != nil {
 		return nil, false
 	}
 	stop := r.feed()
 	defer stop()
-	return r.follow(ctx)
+	if r.a.Lease.Program.GetKind() == api.ProgramKind_PROGRAM_KIND_BUILTIN {
+		return r.follow(ctx, nil) // it does what we have made it do
+	}
+	w, release := r.guard.watch(r.c, r.a)
+	defer release()
+	result, reusable = r.follow(ctx, w)
+	if why := w.missed(); why != "" {
+		switch f := result.GetFailure(); {
+		case f == nil:
+			return r.failed(why), false // what it would have done with more is not in its output
+		case f.Kind == api.FailureKind_FAILURE_KIND_PROGRAM && !strings.HasPrefix(f.Message, why): // a shell that cannot fork gives up
+			f.Message = why + ": " + f.Message
+		}
+	}
+	if f := result.GetFailure(); f.GetKind() == api.FailureKind_FAILURE_KIND_PROGRAM && !strings.HasPrefix(f.Message, DiskFilled) {
+		if why := r.guard.filled(w); why != "" { // it has noticed by itself
+			f.Message = why + ": " + f.Message
+		}
+	}
+	return result, reusable
+}
+
+// filesProtocol is the attempt protocol from which on a child reaches clusters' files.
+const filesProtocol = 2
+
+// onFiles says whether a lease reads or writes a cluster's files.
+func onFiles(l *api.ChildLease) bool {
+	return objectstore.IsHDFS(l.GetOutput().GetBucket()) ||
+		slices.ContainsFunc(l.GetSplit().GetPieces(), func(p *api.Piece) bool { return objectstore.IsHDFS(p.Bucket) })
 }
 
 // feed passes segments on until stopped.
@@ -167,19 +206,30 @@ func (r *run) feed() (stop func()) {
 	return func() { close(quit); wg.Wait() }
 }
 
-// follow takes the child's messages until the attempt's end.
-func (r *run) follow(ctx context.Context) (*api.AttemptResult, bool) {
+// follow takes the child's messages until the attempt's end. A ward says why that has to come before; nil: there is none.
+func (r *run) follow(ctx context.Context, w *ward) (*api.AttemptResult, bool) {
 	silent := time.NewTimer(r.silence)
 	defer silent.Stop()
+	var over <-chan string
+	missed := func() string { return "" }
+	if w != nil {
+		over, missed = w.over, w.missed
+	}
 	watch := hang{limit: jobs.TaskTimeout(r.a.Lease.GetProgram()), now: time.Now, io: func() int64 { return ioOf(r.c.pid()) }}
 	for {
 		select {
 		case m, ok := <-r.c.msgs:
 			if !ok {
-				return r.died(), false
+				why := missed() // while what it has started is still counted
+				res := r.died()
+				if why != "" { // with no room for one more thread a program dies of that
+					res.Failure.Message = why + ": " + res.Failure.Message
+				}
+				return res, false
 			}
 			silent.Reset(r.silence)
 			if pr := m.GetProgress(); pr != nil && pr.Attempt == r.a.Lease.Attempt {
+				pr.StoreTrouble = cut(pr.StoreTrouble, maxTrouble)
 				if r.a.Progress != nil {
 					r.a.Progress(pr)
 				}
@@ -189,8 +239,11 @@ func (r *run) follow(ctx context.Context) (*api.AttemptResult, bool) {
 				}
 			}
 			if res := m.GetResult(); res != nil && res.Attempt == r.a.Lease.Attempt {
-				return r.account(unordered(res.Result)), res.Reusable
+				return r.account(unordered(bounded(res.Result))), res.Reusable
 			}
+		case why := <-over:
+			r.c.destroy(0)
+			return r.failed(why), false
 		case <-silent.C:
 			r.c.destroy(0)
 			return r.failed(fmt.Sprintf("the child process said nothing for %v and was killed", r.silence)), false

@@ -57,7 +57,7 @@ func TestDescriptorsComeBack(t *testing.T) {
 				}
 			})
 			r.Update(n.locs[:1], nil) // its connection and spool are open
-			require.Eventually(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) == 1 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) == 1 }, time.Minute, time.Millisecond)
 			again := noDescriptors(t)
 			r.Update(n.locs[1:], nil)
 			time.Sleep(300 * time.Millisecond) // time to run into it; the outcome is the same without
@@ -74,7 +74,7 @@ func TestDescriptorsThatStayAwayFailTheFetch(t *testing.T) {
 	n.add(1, 2, 10)
 	r := startReduce(t, n, 2, func(c *FetcherConfig) { c.Store, c.NoRoom = n.store, time.Millisecond })
 	r.Update(n.locs[:1], nil)
-	require.Eventually(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) == 1 }, time.Minute, time.Millisecond)
 	again := noDescriptors(t)
 	r.Update(n.locs[1:], nil)
 	err := <-r.done

@@ -35,6 +35,7 @@ type FetcherConfig struct {
 	Dir          string // for the spools; exists, and is removed by its owner
 	Node         string // this one, whose segments are read in place
 	Store        *Store
+	Lend         bool // the reader, of the group of Dir, cannot get to where they are
 	Clients      Clients
 	Limit        Limit
 	// Room says how many bytes may still be spooled; nil: no bound.
@@ -154,7 +155,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer cancel()
 	empty := filepath.Join(f.cfg.Dir, "empty")
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+	if err := os.WriteFile(empty, nil, readable); err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
 	delivered := 0

@@ -21,7 +21,7 @@ const (
 // Push sends a segment file to the node at an address (https://host:port), which
 // has verified it when this returns nil.
 func Push(ctx context.Context, client *http.Client, address, job, attempt, path string, digest uint64) error {
-	f, err := os.Open(path)
+	f, err := openSegment(path)
 	if err != nil {
 		return fmt.Errorf("push segment: %w", err)
 	}

@@ -50,7 +50,7 @@ func (s *Store) receive(job, attempt string, r io.Reader, size int64, digest uin
 	if err != nil || want != h.Sum32() {
 		return fmt.Errorf("%w: segment of %s does not match its checksum", errRefused, attempt)
 	}
-	x, err := readIndex(path)
+	x, _, err := readIndex(path)
 	if err != nil {
 		return fmt.Errorf("%w: segment of %s: %w", errRefused, attempt, err)
 	}

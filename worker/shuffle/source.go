@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"millrace/pkg/api"
 	"millrace/pkg/shortage"
@@ -118,8 +123,18 @@ func (s *source) local(ctx context.Context) {
 				s.f.problem(l, reasonOf(err))
 				continue
 			}
-			if g.Length == 0 {
+			switch {
+			case g.Length == 0:
 				g.Path, g.Offset = s.empty, 0
+			case s.f.cfg.Lend:
+				if err = s.lend(g); errors.Is(err, fs.ErrNotExist) {
+					s.f.problem(l, reasonOf(fmt.Errorf("%w: %w", ErrMissing, err))) // dropped meanwhile
+					continue
+				}
+			}
+			if err != nil {
+				s.f.fail(fmt.Errorf("%w: %w", errLocal, err))
+				return
 			}
 			s.f.arrived(l, g)
 		}
@@ -133,6 +148,23 @@ func (s *source) local(ctx context.Context) {
 		case <-again:
 		}
 	}
+}
+
+// lend gives a segment a second name among the spools, and the group of their folder.
+func (s *source) lend(g *api.ChildSegment) error {
+	to := filepath.Join(s.f.cfg.Dir, g.MapAttempt+suffix)
+	if err := os.Link(g.Path, to); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	var folder unix.Stat_t
+	if err := unix.Stat(s.f.cfg.Dir, &folder); err != nil {
+		return err
+	}
+	if err := os.Chown(to, os.Geteuid(), int(folder.Gid)); err != nil {
+		return err
+	}
+	g.Path = to
+	return os.Chmod(to, readable)
 }
 
 // matches says whether a segment is what the leader announced.

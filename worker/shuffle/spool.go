@@ -36,11 +36,18 @@ type spool struct {
 	verifier *record.Verifier
 }
 
+// readable is the mode of what a fetcher writes: for the attempt, whose process may be another user's, to read. Who gets to it at all is
+// for the folder's owner to say.
+const readable = 0o640
+
 func newSpool(f *Fetcher, node string) (*spool, error) {
 	if !ValidName(node) {
 		return nil, fmt.Errorf("%w: node id %q", errLocal, node)
 	}
-	file, err := os.OpenFile(filepath.Join(f.cfg.Dir, node+".spool"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	file, err := os.OpenFile(filepath.Join(f.cfg.Dir, node+".spool"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, readable)
+	if err == nil {
+		err = file.Chmod(readable) // whatever the umask
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLocal, err)
 	}

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"millrace/pkg/api"
 	"millrace/pkg/record"
 	"millrace/pkg/shortage"
@@ -116,7 +118,7 @@ func (s *Store) Adopt(job, attempt, path string) (record.Index, error) {
 	if !ok {
 		return record.Index{}, fmt.Errorf("segment of %s: no map's attempt of job %s", attempt, job)
 	}
-	x, err := readIndex(path)
+	x, file, err := readIndex(path)
 	if err != nil {
 		return record.Index{}, fmt.Errorf("segment of %s: %w", attempt, err)
 	}
@@ -129,23 +131,39 @@ func (s *Store) Adopt(job, attempt, path string) (record.Index, error) {
 	if err := os.Rename(path, s.path(k)); err != nil {
 		return record.Index{}, fmt.Errorf("segment of %s: %w", attempt, err)
 	}
+	if now, err := os.Lstat(s.path(k)); err != nil || !os.SameFile(now, file) {
+		return record.Index{}, errors.Join(fmt.Errorf("segment of %s: another file took its place", attempt), err, os.Remove(s.path(k)))
+	}
 	s.held[k] = index
 	s.forgetIndex(k)
 	s.keepIndex(k, x)
 	return x, nil
 }
 
-func readIndex(path string) (record.Index, error) {
-	f, err := os.Open(path)
+func readIndex(path string) (x record.Index, file fs.FileInfo, err error) {
+	f, err := openSegment(path)
 	if err != nil {
-		return record.Index{}, err
+		return x, nil, err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return record.Index{}, err
+	if file, err = f.Stat(); err != nil {
+		return x, nil, err
 	}
-	return record.ReadIndex(f, st.Size())
+	x, err = record.ReadIndex(f, file.Size())
+	return x, file, err
+}
+
+// openSegment opens a file that an attempt has written. It is to be one: not a link to somebody else's, which this process might be
+// let into and the attempt not, nor a pipe.
+func openSegment(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("%s is no regular file", path), err, f.Close())
+	}
+	return f, nil
 }
 
 // Held lists what is here.

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +23,8 @@ import (
 const LifelineEnv = "MILLRACE_LIFELINE_FD"
 
 const (
-	grace        = 8 * time.Second  // between SIGTERM and SIGKILL
+	grace        = 8 * time.Second // between SIGTERM and SIGKILL
+	mostWorkers  = 200
 	lockWait     = 10 * time.Second // for the processes of a killed predecessor to end
 	readyWithin  = 2 * time.Minute
 	endsAtStart  = 4 // ends of one process before the cluster was ever ready that make it give up
@@ -38,9 +37,14 @@ type Config struct {
 	Binary     string // millrace itself
 	Masters    int    // 1, 3 or 5; 0 = as many as there were, 1 at first
 	Core, Task int    // workers by role
-	Slots      int    // per worker; 0: the machine's CPUs divided over them
-	S3         *client.S3
-	Environ    []string
+	Pool       int    // free nodes, for further clusters
+	// AsBefore are roles, core, task and pool, of which a folder that has workers gets as many as it has, whatever is said above.
+	AsBefore  []string
+	Processes bool // clusters get further nodes as processes, unless they say otherwise
+	Slots     int  // per worker; 0: the machine's CPUs divided over them
+	S3        *client.S3
+	Keep      []string // flags of master run: what is kept of ended jobs
+	Environ   []string
 	// Say tells the user what happens, a line at a time.
 	Say func(format string, args ...any)
 }
@@ -59,6 +63,7 @@ type Cluster struct {
 	store     *process
 	master    *process // the first one
 	nodes     []*node  // the other masters, and the workers
+	left      []string // workers that the folder has and that are not started
 	running   sync.WaitGroup
 	failed    chan error // a process that cannot be started
 	mu        sync.Mutex
@@ -69,7 +74,8 @@ type Cluster struct {
 // node is the process of a node that joins the site, and how it gets its token.
 type node struct {
 	*process
-	role  string // core, task, master
+	role  string   // core, task, pool, master
+	base  []string // the command line without the token
 	token chan string
 }
 
@@ -81,17 +87,17 @@ func New(c Config) (*Cluster, error) {
 	if c.Masters != 0 && (c.Masters < 0 || c.Masters > 5 || c.Masters%2 == 0) {
 		return nil, fmt.Errorf("%d masters: 1, 3 or 5; an even number survives no more losses than one less", c.Masters)
 	}
-	if c.Task < 0 || c.Slots < 0 {
+	if c.Task < 0 || c.Pool < 0 || c.Slots < 0 {
 		return nil, errors.New("numbers of nodes and slots cannot be negative")
+	}
+	if n := c.Core + c.Task + c.Pool; n > mostWorkers {
+		return nil, fmt.Errorf("%d nodes on one machine: each is a process; at most %d", n, mostWorkers)
 	}
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
 		return nil, err
 	}
 	c.Dir = dir
-	if c.Slots == 0 {
-		c.Slots = max(1, runtime.NumCPU()/(c.Core+c.Task))
-	}
 	return &Cluster{conf: c, failed: make(chan error, 1)}, nil
 }
 
@@ -149,10 +155,23 @@ func (c *Cluster) open(ctx context.Context) (err error) {
 	err = c.start(ctx)
 	close(stop)
 	<-watched
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case err == nil:
+		return c.forgetGone()
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// forgetGone has the next start not count on workers that were taken out of the site.
+func (c *Cluster) forgetGone() error {
+	for _, n := range c.nodes {
+		if n.gone() {
+			delete(c.layout.Ports, n.name)
+		}
+	}
+	return c.layout.save()
 }
 
 // checkStore makes sure of a store that is somebody else's before anything is made here: better said
@@ -166,157 +185,12 @@ func (c *Cluster) checkStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Not by a HEAD, whose answer has no body: some stores say 404 to a key that nobody has.
-	for _, err := range store.List(ctx, systemBucket, "", objectstore.ListOptions{Max: 1}) {
-		if err != nil && !errors.Is(err, objectstore.ErrNoSuchBucket) {
-			return err
-		}
-	}
-	return nil
+	return objectstore.Try(ctx, store, systemBucket, "")
 }
 
 func (c *Cluster) openStore() (objectstore.Store, error) {
 	return objectstore.NewS3(objectstore.Config{Endpoint: c.s3.Endpoint, Region: c.s3.Region, AccessKey: c.s3.AccessKey, SecretKey: c.s3.SecretKey,
 		SessionToken: c.s3.SessionToken, CAPEM: c.s3.CABundle})
-}
-
-// prepare decides what each process is started with.
-func (c *Cluster) prepare() error {
-	switch {
-	case c.conf.S3 != nil:
-		c.s3, c.layout.Store = *c.conf.S3, c.conf.S3.Endpoint
-	case c.layout.Store != "": // what it has there would seem lost
-		return fmt.Errorf("%w: %s", ErrStore, c.layout.Store)
-	default:
-		if err := c.prepareStore(); err != nil {
-			return err
-		}
-	}
-	switch known := max(1, c.layout.Masters); {
-	case c.conf.Masters == 0:
-		c.conf.Masters = known
-	case c.conf.Masters < known: // fewer would have no majority
-		return fmt.Errorf("%w: %d", ErrMasters, known)
-	}
-	c.layout.Masters = c.conf.Masters
-	for i := range c.conf.Masters {
-		if err := c.prepareMaster(fmt.Sprintf("master-%d", i+1)); err != nil {
-			return err
-		}
-	}
-	memory := nodeMemory(machineMemory(), c.conf.Core+c.conf.Task)
-	for role, n := range map[string]int{"core": c.conf.Core, "task": c.conf.Task} {
-		for i := range n {
-			if err := c.prepareWorker(role, fmt.Sprintf("%s-%d", role, i+1), memory); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (c *Cluster) prepareStore() error {
-	dir := filepath.Join(c.conf.Dir, "object-store")
-	address, err := c.layout.address("object-store", "listen")
-	if err != nil {
-		return err
-	}
-	// Made here, so that the master need not wait for the store to have made them.
-	keys, err := LoadKeys(filepath.Join(dir, "keys.json"), func(string) string { return "" })
-	if err != nil {
-		return err
-	}
-	c.s3 = client.S3{Endpoint: "http://" + address, Region: "us-east-1", AccessKey: keys.AccessKey, SecretKey: keys.SecretKey}
-	c.store = c.process("object-store", nil, "object-store", "--dir", dir, "--listen", address)
-	return nil
-}
-
-// prepareMaster prepares the master that makes the site, or a further one.
-func (c *Cluster) prepareMaster(name string) error {
-	var at [3]string
-	for i, purpose := range []string{"listen", "raft", "gossip"} {
-		var err error
-		if at[i], err = c.layout.address(name, purpose); err != nil {
-			return err
-		}
-	}
-	argv := []string{"master", "run", "--dir", c.dir(name), "--name", name, "--listen", at[0], "--advertise", at[0], "--raft-listen", at[1], "--gossip-listen", at[2]}
-	if c.master != nil {
-		c.join(name, "master", argv)
-		c.servers = append(c.servers, "https://"+at[0])
-		return nil
-	}
-	c.servers = []string{"https://" + at[0]}
-	argv = append(argv, "--s3", c.s3.Endpoint)
-	env := []string{"AWS_ACCESS_KEY_ID=" + c.s3.AccessKey, "AWS_SECRET_ACCESS_KEY=" + c.s3.SecretKey}
-	if c.s3.SessionToken != "" {
-		env = append(env, "AWS_SESSION_TOKEN="+c.s3.SessionToken)
-	}
-	if c.s3.Region != "" {
-		env = append(env, "AWS_REGION="+c.s3.Region)
-	}
-	if c.s3.CABundle != "" {
-		ca := filepath.Join(c.conf.Dir, "s3-ca.pem")
-		if err := writeFile(ca, []byte(c.s3.CABundle)); err != nil {
-			return err
-		}
-		argv = append(argv, "--s3-ca", ca)
-	}
-	c.master = c.process(name, env, argv...)
-	return nil
-}
-
-func (c *Cluster) prepareWorker(role, name string, memory int64) error {
-	listen, err := c.layout.address(name, "listen")
-	if err != nil {
-		return err
-	}
-	gossip, err := c.layout.address(name, "gossip")
-	if err != nil {
-		return err
-	}
-	argv := []string{"worker", "run", "--dir", c.dir(name), "--name", name, "--listen", listen, "--advertise", listen,
-		"--gossip-listen", gossip, "--slots", fmt.Sprint(c.conf.Slots)}
-	if memory > 0 {
-		argv = append(argv, "--memory", fmt.Sprint(memory))
-	}
-	c.join(name, role, argv)
-	return nil
-}
-
-// join prepares a node that joins the site that the first master makes.
-func (c *Cluster) join(name, role string, argv []string) {
-	for _, s := range c.servers {
-		argv = append(argv, "--join", s)
-	}
-	n := &node{role: role}
-	if _, err := os.Stat(filepath.Join(c.dir(name), "node.json")); err != nil {
-		// It starts at once and waits for its token on standard input, so that its start
-		// and the first master's go side by side.
-		n.token = make(chan string, 1)
-		argv = append(argv, "--token", "-")
-	}
-	n.process = c.process(name, nil, argv...)
-	if n.token != nil {
-		n.stdin = n.token
-	}
-	c.nodes = append(c.nodes, n)
-}
-
-func (c *Cluster) dir(name string) string { return filepath.Join(c.conf.Dir, name) }
-
-func (c *Cluster) process(name string, env []string, argv ...string) *process {
-	p := &process{name: name, binary: c.conf.Binary, argv: argv, log: filepath.Join(c.conf.Dir, "logs", name+".log"), files: c.inherit, say: c.conf.Say}
-	for _, v := range c.conf.Environ {
-		if !strings.HasPrefix(v, "AWS_") && !strings.HasPrefix(v, "MILLRACE_") && !strings.HasPrefix(v, "MINIO_") {
-			p.env = append(p.env, v)
-		}
-	}
-	p.env = append(p.env, LifelineEnv+"=3")
-	p.env = append(p.env, env...)
-	p.gaveUp = c.checkEnd
-	p.init()
-	return p
 }
 
 // checkEnd gives up on a process that ends again and again before the cluster was ever ready.
@@ -355,7 +229,10 @@ func (c *Cluster) Masters() int { return c.conf.Masters }
 // Dir is the cluster's folder.
 func (c *Cluster) Dir() string { return c.conf.Dir }
 
-// Slots is the number of slots of all workers.
+// Workers is how many workers of a role the cluster has, once it is open.
+func (c *Cluster) Workers(role string) int { return *c.conf.workers(role) }
+
+// Slots is the number of slots of all workers of clusters, once it is open.
 func (c *Cluster) Slots() int { return c.conf.Slots * (c.conf.Core + c.conf.Task) }
 
 // S3 is the object store.
@@ -389,6 +266,9 @@ func (c *Cluster) close() {
 		}
 	}
 	c.running.Wait()
+	if c.layout != nil {
+		c.layout.reserved.Close()
+	}
 	for _, f := range append(c.inherit, c.life) {
 		if f != nil {
 			f.Close()

@@ -55,7 +55,7 @@ func events(t *testing.T) (path string, next func() string) {
 	t.Cleanup(func() { f.Close() })
 	buf := make([]byte, 4096)
 	return path, func() string {
-		require.NoError(t, f.SetReadDeadline(time.Now().Add(20*time.Second)))
+		require.NoError(t, f.SetReadDeadline(time.Now().Add(time.Minute)))
 		n, err := f.Read(buf)
 		require.NoError(t, err)
 		return strings.TrimSpace(string(buf[:n]))
@@ -80,6 +80,22 @@ func TestAProcessThatDiesIsStartedAgain(t *testing.T) {
 	require.NotEqual(t, first, next())
 }
 
+// A worker that was removed from its site ends with an exit code that says so: it is not started again.
+func TestAProcessThatEndsForGoodIsLeft(t *testing.T) {
+	s := newSaid()
+	p := shell(t, s, "echo it was removed >&2; exit 4")
+	p.last = 4
+	start(t, p)
+	<-p.ended
+	require.True(t, p.gone())
+	require.Regexp(t, `^node \(pid \d+\) ended for good: node.log: it was removed$`, <-s.heard)
+
+	other := shell(t, s, "exit 4")
+	start(t, other)
+	require.Contains(t, <-s.heard, "ended: exit code 4; it is started again in 100ms")
+	require.False(t, other.gone())
+}
+
 func TestStopEndsAProcessAndItsGroup(t *testing.T) {
 	s := newSaid()
 	fifo, next := events(t)
@@ -94,7 +110,7 @@ func TestStopEndsAProcessAndItsGroup(t *testing.T) {
 	p.stop()
 	<-p.ended
 	require.NoError(t, w.Close()) // ours
-	require.NoError(t, r.SetReadDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, r.SetReadDeadline(time.Now().Add(time.Minute)))
 	_, err = r.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	require.Empty(t, s.lines, "an ordered end is nothing to report")
@@ -173,8 +189,10 @@ func TestPortsAreChosenOnceAndKept(t *testing.T) {
 		}
 	}
 	require.NoError(t, l.save())
+	l.reserved.Close()
 	again, err := loadLayout(dir)
 	require.NoError(t, err)
+	t.Cleanup(again.reserved.Close)
 	require.Equal(t, l.Ports, again.Ports)
 	a, err := again.address("core-1", "gossip")
 	require.NoError(t, err)

@@ -6,15 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"millrace/pkg/nodedir"
+	"millrace/pkg/ports"
 )
 
 // ErrStore says that the cluster in the folder has its files in a store that was not named.
@@ -39,7 +40,8 @@ type layout struct {
 	// Masters is how many there are; 0 = 1, as in folders of earlier versions.
 	Masters int `json:"masters,omitempty"`
 
-	path string
+	path     string
+	reserved ports.Reserved // for as long as this program runs
 }
 
 func loadLayout(dir string) (*layout, error) {
@@ -52,7 +54,7 @@ func loadLayout(dir string) (*layout, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(data, l); err != nil {
-		return nil, fmt.Errorf("read %s: %w", l.path, err)
+		return nil, fmt.Errorf("read %s: %w; it holds the ports and the number of masters: put back a copy, or begin in another folder (--dir)", l.path, err)
 	}
 	if l.Format > layoutFormat {
 		return nil, fmt.Errorf("%s: %w: it has format %d, and this version knows format %d", l.path, nodedir.ErrNewer, l.Format, layoutFormat)
@@ -72,14 +74,29 @@ func (l *layout) save() error {
 	return writeFile(l.path, append(data, '\n'))
 }
 
-// address is where a process serves a purpose: chosen once, then kept. The folder is
-// locked, so a port that is taken is another program's: then another is chosen, and the
-// nodes tell each other.
-func (l *layout) address(process, purpose string) (string, error) {
-	if port := l.Ports[process][purpose]; port != 0 && isFree(loopback(port)) {
-		return loopback(port), nil
+// workers are the numbers of the workers of each role that the folder has; empty if it never had any.
+func (l *layout) workers() map[string][]int {
+	had := map[string][]int{}
+	for name := range l.Ports {
+		role, number, _ := strings.Cut(name, "-")
+		if n, err := strconv.Atoi(number); err == nil && n > 0 && slices.Contains(workerRoles, role) {
+			had[role] = append(had[role], n)
+		}
 	}
-	port, err := freePort(l.taken())
+	for _, numbers := range had {
+		slices.Sort(numbers)
+	}
+	return had
+}
+
+// address is where a process serves a purpose: chosen once, then kept. The folder is
+// locked, so a port that is taken, or reserved, is another program's: then another is chosen, and
+// the nodes tell each other.
+func (l *layout) address(process, purpose string) (string, error) {
+	if port := l.Ports[process][purpose]; l.reserved.Reserve(port) {
+		return ports.Address(port), nil
+	}
+	port, err := l.takePort()
 	if err != nil {
 		return "", err
 	}
@@ -87,45 +104,28 @@ func (l *layout) address(process, purpose string) (string, error) {
 		l.Ports[process] = map[string]int{}
 	}
 	l.Ports[process][purpose] = port
-	return loopback(port), nil
+	return ports.Address(port), nil
 }
 
-func (l *layout) taken() map[int]bool {
-	taken := map[int]bool{}
-	for _, ports := range l.Ports {
-		for _, p := range ports {
-			taken[p] = true
+// takePort reserves one that no process of the folder has, running or not.
+func (l *layout) takePort() (int, error) {
+	for {
+		port, err := l.reserved.Take(20000, 32000)
+		if err != nil || !l.has(port) {
+			return port, err
 		}
 	}
-	return taken
 }
 
-func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-// freePort finds a port that is free for TCP and UDP, below the range from which systems take the
-// ports of outgoing connections: those come and go.
-func freePort(taken map[int]bool) (int, error) {
-	for range 1000 {
-		port := 20000 + rand.IntN(12000)
-		if !taken[port] && isFree(loopback(port)) {
-			return port, nil
+func (l *layout) has(port int) bool {
+	for _, byPurpose := range l.Ports {
+		for _, p := range byPurpose {
+			if p == port {
+				return true
+			}
 		}
 	}
-	return 0, errors.New("no free port between 20000 and 32000 on 127.0.0.1")
-}
-
-func isFree(address string) bool {
-	t, err := net.Listen("tcp", address)
-	if err != nil {
-		return false
-	}
-	defer t.Close()
-	u, err := net.ListenPacket("udp", address)
-	if err != nil {
-		return false
-	}
-	u.Close()
-	return true
+	return false
 }
 
 // lock takes the folder for this cluster. The processes it starts hold it, too, so that

@@ -31,6 +31,7 @@ type process struct {
 	files  []*os.File             // inherited: the lifeline, the lock
 	say    func(string, ...any)   // to the user
 	gaveUp func(p *process) error // asked after each early end; an error ends the supervision
+	last   int                    // exit code after which it is not started again; 0: there is none
 
 	stopping chan struct{} // closed: end it
 	ended    chan struct{} // closed when nothing of it runs any more
@@ -39,7 +40,15 @@ type process struct {
 
 	mu   sync.Mutex
 	pid  int
-	ends int // how often it has ended by itself
+	ends int  // how often it has ended by itself
+	left bool // it has ended for good
+}
+
+// gone says whether the process has ended for good.
+func (p *process) gone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.left
 }
 
 func (p *process) init() {
@@ -64,7 +73,14 @@ func (p *process) supervise() {
 		p.mu.Lock()
 		p.ends++
 		pid := p.pid
+		var exit *exec.ExitError
+		p.left = p.last != 0 && errors.As(err, &exit) && exit.ExitCode() == p.last
+		left := p.left
 		p.mu.Unlock()
+		if left {
+			p.say("%s (pid %d) ended for good: %s", p.name, pid, p.tail())
+			return
+		}
 		if p.gaveUp(p) != nil {
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 
 // systemBucket is where a site keeps its own things, unless told otherwise; dev never does.
 const systemBucket = "millrace-system"
+
+// sayAfter is how long a start waits for nodes before it says which.
+const sayAfter = 10 * time.Second
 
 // start launches the processes, side by side where order allows, and waits until all nodes run.
 func (c *Cluster) start(ctx context.Context) error {
@@ -41,10 +45,19 @@ func (c *Cluster) start(ctx context.Context) error {
 		return err
 	}
 	defer admin.Close()
+	if err := c.rejoin(ctx, admin.API()); err != nil {
+		return err
+	}
+	if err := c.ensureHome(ctx, admin.API()); err != nil {
+		return err
+	}
 	if err := c.giveTokens(ctx, admin.API()); err != nil {
 		return err
 	}
 	if err := c.waitForNodes(ctx, admin.API()); err != nil {
+		return err
+	}
+	if err := c.sayLeft(ctx, admin.API()); err != nil {
 		return err
 	}
 	return poll(ctx, func() (bool, error) { return store.BucketExists(ctx, systemBucket) }) // the master makes it
@@ -132,8 +145,26 @@ func (c *Cluster) giveTokens(ctx context.Context, svc apiconnect.MillraceService
 	return nil
 }
 
+// sayLeft names nodes of the site that run in this folder and were not asked for this time.
+func (c *Cluster) sayLeft(ctx context.Context, svc apiconnect.MillraceServiceClient) error {
+	if len(c.left) == 0 {
+		return nil
+	}
+	resp, err := svc.ListNodes(ctx, connect.NewRequest(&api.ListNodesRequest{}))
+	if err != nil {
+		return fmt.Errorf("list nodes: %w", err)
+	}
+	known := slices.DeleteFunc(slices.Clone(c.left), func(name string) bool {
+		return !slices.ContainsFunc(resp.Msg.GetNodes(), func(n *api.Node) bool { return n.GetName() == name })
+	})
+	if len(known) > 0 {
+		c.conf.Say("the cluster has more nodes than were asked for; not started, and lost until it is started without --core, --task and --pool: %s (millrace node remove NAME takes one out for good)", strings.Join(known, ", "))
+	}
+	return nil
+}
+
 func (c *Cluster) waitForNodes(ctx context.Context, svc apiconnect.MillraceServiceClient) error {
-	missing := ""
+	missing, said, began := "", "", time.Now()
 	err := poll(ctx, func() (bool, error) {
 		resp, err := svc.ListNodes(ctx, connect.NewRequest(&api.ListNodesRequest{}))
 		if err != nil {
@@ -141,17 +172,21 @@ func (c *Cluster) waitForNodes(ctx context.Context, svc apiconnect.MillraceServi
 		}
 		running := map[string]bool{}
 		for _, n := range resp.Msg.GetNodes() {
-			if n.GetState() == "RUNNING" && (n.GetRole() != "MASTER" || n.GetMember() != "LEARNER") { // one that was taken out stays out
+			if (n.GetState() == "RUNNING" || n.GetState() == "DRAINING") && (n.GetRole() != "MASTER" || n.GetMember() != "LEARNER") { // one that was taken out stays out
 				running[n.GetName()] = true
 			}
 		}
 		var left []string
 		for _, n := range c.nodes {
-			if !running[n.name] {
+			if !running[n.name] && !n.gone() {
 				left = append(left, n.name)
 			}
 		}
 		missing = strings.Join(left, ", ")
+		if missing != "" && missing != said && time.Since(began) > sayAfter {
+			said = missing
+			c.conf.Say("still waiting for %s (logs: %s)", missing, filepath.Join(c.conf.Dir, "logs"))
+		}
 		return len(left) == 0, nil
 	})
 	if err != nil && missing != "" {

@@ -7,17 +7,20 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
 	"millrace/pkg/objectstore"
 )
 
-// Task is one file to copy.
+// Task is one file to copy, or an empty folder to make.
 type Task struct {
 	From, To Place
 	Size     int64
+	Folder   bool
 }
 
 // Plan says what copying sources to a target means. A single folder's content
@@ -38,9 +41,12 @@ func (f *Files) Plan(ctx context.Context, from []Place, to Place, recursive bool
 		sources = append(sources, e)
 	}
 	intoFolder := many || to.folderish()
-	if !intoFolder && to.Bucket == "" {
-		st, err := os.Stat(to.Path)
-		intoFolder = err == nil && st.IsDir()
+	if !intoFolder && (to.Bucket == "" || to.HDFS()) {
+		e, err := f.Stat(ctx, to)
+		if missing := new(NotFoundError); err != nil && !errors.As(err, &missing) {
+			return nil, err
+		}
+		intoFolder = err == nil && e.Dir
 	}
 	var tasks []Task
 	for i, e := range sources {
@@ -51,25 +57,39 @@ func (f *Files) Plan(ctx context.Context, from []Place, to Place, recursive bool
 			}
 		}
 		if e.Dir && target.within(e.Place) || !e.Dir && same(e.Place, target) {
-			return nil, &OntoItselfError{from[i].String(), to.String()}
+			return nil, &OntoItselfError{From: from[i].String(), To: to.String()}
 		}
 		if !e.Dir {
-			tasks = append(tasks, Task{e.Place, target, e.Size})
+			tasks = append(tasks, Task{From: e.Place, To: target, Size: e.Size})
 			continue
 		}
-		for file, err := range f.List(ctx, e.Place, true) {
-			if err != nil {
-				return nil, err
-			}
-			if file.rel == "" || file.rel[len(file.rel)-1] == '/' {
-				continue // the marker of an empty folder
-			}
-			at, err := target.join(file.rel)
-			if err != nil {
-				return nil, err
-			}
-			tasks = append(tasks, Task{file.Place, at, file.Size})
+		if tasks, err = f.planFolder(ctx, e, target, tasks); err != nil {
+			return nil, err
 		}
+	}
+	return tasks, nil
+}
+
+// planFolder adds what copying a folder's content takes: its files, and the folders that hold nothing, itself if it is one.
+func (f *Files) planFolder(ctx context.Context, folder Entry, target Place, tasks []Task) ([]Task, error) {
+	empty := true
+	for e, err := range f.List(ctx, folder.Place, true) {
+		if err != nil {
+			return nil, err
+		}
+		empty = false
+		rel := strings.TrimSuffix(e.rel, "/")
+		if !e.Dir && rel != e.rel || rel == "" {
+			continue // an object store's marker of a folder
+		}
+		at, err := target.join(rel)
+		if err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, Task{From: e.Place, To: at, Size: e.Size, Folder: e.Dir})
+	}
+	if empty {
+		tasks = append(tasks, Task{From: folder.Place, To: target, Folder: true})
 	}
 	return tasks, nil
 }
@@ -89,7 +109,7 @@ func (f *Files) Copy(ctx context.Context, tasks []Task, done *atomic.Int64) erro
 		}
 		g.Go(func() error {
 			if err := f.copyOne(ctx, t, done); err != nil {
-				return fmt.Errorf("copy %s to %s: %w", t.From, t.To, err)
+				return t.about(err)
 			}
 			return nil
 		})
@@ -101,8 +121,11 @@ func (f *Files) Copy(ctx context.Context, tasks []Task, done *atomic.Int64) erro
 }
 
 func (f *Files) copyOne(ctx context.Context, t Task, done *atomic.Int64) error {
+	if t.Folder {
+		return f.makeFolder(ctx, t.To)
+	}
 	if same(t.From, t.To) {
-		return &OntoItselfError{t.From.String(), t.To.String()}
+		return &OntoItselfError{From: t.From.String(), To: t.To.String()}
 	}
 	r, err := f.Open(ctx, t.From)
 	if err != nil {
@@ -138,10 +161,13 @@ func (c *counting) Read(p []byte) (int, error) {
 func (f *Files) Open(ctx context.Context, p Place) (io.ReadCloser, error) {
 	if !p.Remote() {
 		r, err := os.Open(p.Path)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, &NotFoundError{p.String()}
+		if err != nil {
+			return nil, localError(p, err)
 		}
-		return r, err
+		return r, nil
+	}
+	if p.HDFS() {
+		return f.openHDFS(ctx, p)
 	}
 	s, err := f.Store()
 	if err != nil {
@@ -160,10 +186,17 @@ func (f *Files) Open(ctx context.Context, p Place) (io.ReadCloser, error) {
 // Write writes a file or object whole or not at all. size < 0 means unknown.
 func (f *Files) Write(ctx context.Context, p Place, r io.Reader, size int64) error {
 	if !p.Remote() {
-		return writeLocal(p.Path, r)
+		err := writeLocal(p.Path, r)
+		if errors.Is(err, syscall.ENOTDIR) {
+			return localError(p, err)
+		}
+		return err
 	}
 	if p.Path == "" {
 		return fmt.Errorf("%s names no object", p)
+	}
+	if p.HDFS() {
+		return f.writeHDFS(ctx, p, r, size)
 	}
 	s, err := f.Store()
 	if err != nil {
@@ -172,10 +205,26 @@ func (f *Files) Write(ctx context.Context, p Place, r io.Reader, size int64) err
 	return f.bucketError(p, upload(ctx, s, p.Bucket, p.Path, r, size))
 }
 
+// writeThrough writes into a device or a pipe, which must stay what it is.
+func writeThrough(name string, r io.Reader) error {
+	w, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	return errors.Join(err, w.Close())
+}
+
 // writeLocal writes beside the file and renames, so that a half-written one is never seen.
 func writeLocal(name string, r io.Reader) (err error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
+	}
+	if at, err := filepath.EvalSymlinks(name); err == nil {
+		name = at // what a link points to is written, not the link
+	}
+	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() && !st.IsDir() {
+		return writeThrough(name, r)
 	}
 	w, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {

@@ -72,7 +72,9 @@ func TestParse(t *testing.T) {
 		_, err := Parse(s)
 		require.Error(t, err, s)
 	}
-	_, err := Parse("hdfs:///x")
+	require.Equal(t, Place{Bucket: "hdfs://", Path: "x/y"}, parse(t, "hdfs:///x//y"))
+	require.Equal(t, Place{Bucket: "hdfs://other", Path: "x/"}, parse(t, "hdfs://other/x/"))
+	_, err := new(Files).Stat(t.Context(), parse(t, "hdfs:///x"))
 	require.ErrorIs(t, err, ErrNoHDFS)
 }
 

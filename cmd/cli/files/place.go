@@ -1,5 +1,5 @@
 // Package files copies, lists and removes files and objects alike: a place is
-// a path on this machine or s3://bucket/key. It owns how names map from one to
+// a path on this machine, s3://bucket/key, or hdfs:///path in a cluster's block store. It owns how names map from one to
 // the other, and that nothing half-copied is ever seen.
 package files
 
@@ -18,39 +18,6 @@ import (
 
 	"millrace/pkg/objectstore"
 )
-
-// ErrNoHDFS says that hdfs:// places cannot be used.
-var ErrNoHDFS = errors.New("hdfs is not available yet")
-
-// NotFoundError names a place that does not exist.
-type NotFoundError struct{ Place string }
-
-func (e *NotFoundError) Error() string { return e.Place + " does not exist" }
-
-// MissingBucketError names a bucket that does not exist.
-type MissingBucketError struct{ Bucket string }
-
-func (e *MissingBucketError) Error() string { return "there is no bucket s3://" + e.Bucket }
-
-// FolderError says that a folder was named where only -r takes one.
-type FolderError struct{ Place string }
-
-func (e *FolderError) Error() string { return e.Place + " is a folder" }
-
-// SchemeError says that a URL was mistyped; a local file of that name is ./s3:….
-type SchemeError struct{ Place, Meant string }
-
-func (e *SchemeError) Error() string { return e.Place + " is no URL: its scheme lacks //" }
-
-// OntoItselfError says that what is to be copied would land on itself, or a folder inside itself.
-type OntoItselfError struct{ From, To string }
-
-func (e *OntoItselfError) Error() string {
-	if e.From == e.To {
-		return e.From + " would be copied onto itself"
-	}
-	return fmt.Sprintf("%s would be copied onto or into itself: %s", e.From, e.To)
-}
 
 // Place is where a file is: in a bucket, or on this machine.
 type Place struct {
@@ -76,8 +43,8 @@ func Parse(s string) (Place, error) {
 		return Place{Path: s}, nil
 	}
 	switch scheme {
-	case "s3", "s3a", "s3n":
-		if rest == "" {
+	case "s3", "s3a", "s3n", "hdfs":
+		if rest == "" && scheme != "hdfs" {
 			return Place{all: true}, nil
 		}
 		u, err := objectstore.ParseURL(s)
@@ -87,13 +54,11 @@ func Parse(s string) (Place, error) {
 		return Place{Bucket: u.Bucket, Path: u.Key}, nil
 	case "file":
 		return Place{Path: rest}, nil
-	case "hdfs":
-		return Place{}, fmt.Errorf("%s: %w", s, ErrNoHDFS)
 	}
-	return Place{}, fmt.Errorf("%s: unknown scheme %q: s3://bucket/key or a local path", s, scheme)
+	return Place{}, fmt.Errorf("%s: unknown scheme %q: s3://bucket/key, hdfs:///path or a local path", s, scheme)
 }
 
-// Remote says whether the place is in an object store.
+// Remote says whether the place is in an object store or a block store.
 func (p Place) Remote() bool { return p.Bucket != "" || p.all }
 
 // Buckets says whether the place is the list of all buckets.
@@ -104,7 +69,7 @@ func (p Place) String() string {
 		return "s3://"
 	}
 	if p.Bucket != "" {
-		return "s3://" + p.Bucket + "/" + p.Path
+		return objectstore.URL{Bucket: p.Bucket, Key: p.Path}.String()
 	}
 	return p.Path
 }
@@ -173,14 +138,23 @@ func (p Place) join(name string) (Place, error) {
 type Entry struct {
 	Place Place
 	objectstore.Object
-	Dir bool
-	rel string // slash-separated, below what was walked
+	Dir         bool
+	Replication int    // of files in a block store: wanted
+	rel         string // slash-separated, below what was walked
 }
 
 // Files works on places.
 type Files struct {
-	// Store gives the object store; called only when a remote place is used.
+	// Store gives the object store; called only when a place there is used.
 	Store func() (objectstore.Store, error)
+	// Cluster gives the block store that a bucket, hdfs:// or hdfs://NAME, stands for; called only when a place there is used.
+	Cluster func(bucket string) (Cluster, error)
+	// Replication is on how many nodes the blocks of new files in a block store shall lie; 0 means its default.
+	Replication int
+	// BlockSize is the length in bytes of new files' blocks there; 0 means its default.
+	BlockSize int64
+	// SkipTrash has what is removed from a block store gone at once.
+	SkipTrash bool
 	// Parallel is how many files are copied at once; 0 means 8.
 	Parallel int
 }
@@ -189,13 +163,13 @@ type Files struct {
 func (f *Files) Stat(ctx context.Context, p Place) (Entry, error) {
 	if !p.Remote() {
 		st, err := os.Stat(p.Path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return Entry{}, &NotFoundError{p.String()}
-		}
 		if err != nil {
-			return Entry{}, err
+			return Entry{}, localError(p, err)
 		}
 		return localEntry(p, st), nil
+	}
+	if p.HDFS() {
+		return f.statHDFS(ctx, p)
 	}
 	s, err := f.Store()
 	if err != nil {
@@ -261,15 +235,18 @@ func (f *Files) Expand(ctx context.Context, p Place) ([]Place, error) {
 	if p.Bucket == "" || meta < 0 {
 		return []Place{p}, nil
 	}
+	if !doublestar.ValidatePattern(p.Path) {
+		return nil, fmt.Errorf("%s is not a glob that can be read", p)
+	}
+	if p.HDFS() {
+		return f.expandHDFS(ctx, p, meta)
+	}
 	s, err := f.Store()
 	if err != nil {
 		return nil, err
 	}
 	if _, err := s.Head(ctx, p.Bucket, p.Path); err == nil {
 		return []Place{p}, nil
-	}
-	if !doublestar.ValidatePattern(p.Path) {
-		return nil, fmt.Errorf("%s is not a glob that can be read", p)
 	}
 	var found []Place
 	for o, err := range s.List(ctx, p.Bucket, p.Path[:meta], objectstore.ListOptions{}) {

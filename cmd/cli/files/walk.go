@@ -14,8 +14,8 @@ import (
 	"millrace/pkg/objectstore"
 )
 
-// List yields what a place holds: the entries of a folder (all files below it
-// with recursive), or the file itself.
+// List yields what a place holds: the entries of a folder (with recursive all files below it, and the folders
+// that hold nothing), or the file itself.
 func (f *Files) List(ctx context.Context, p Place, recursive bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if p.all {
@@ -29,6 +29,10 @@ func (f *Files) List(ctx context.Context, p Place, recursive bool) iter.Seq2[Ent
 		}
 		if !p.Remote() {
 			listLocal(p, recursive, yield)
+			return
+		}
+		if p.HDFS() {
+			f.listHDFS(ctx, e.Place, recursive, yield)
 			return
 		}
 		f.listPrefix(ctx, e.Place, recursive, yield)
@@ -110,7 +114,7 @@ func listLocal(p Place, recursive bool, yield func(Entry, error) bool) {
 		if err != nil {
 			return err
 		}
-		if !st.Mode().IsRegular() {
+		if !st.Mode().IsRegular() && !emptyFolder(p.Path, name, d) {
 			return nil
 		}
 		rel, err := filepath.Rel(p.Path, name)
@@ -129,8 +133,28 @@ func listLocal(p Place, recursive bool, yield func(Entry, error) bool) {
 	}
 }
 
+// emptyFolder says whether a folder below a root is one that holds nothing.
+func emptyFolder(root, name string, d fs.DirEntry) bool {
+	if !d.IsDir() || name == root {
+		return false
+	}
+	held, err := os.ReadDir(name)
+	return err == nil && len(held) == 0
+}
+
 // Usage sums what lies at and below a place. Of a bucket, many listings at once.
 func (f *Files) Usage(ctx context.Context, p Place) (bytes, files int64, err error) {
+	if p.HDFS() {
+		c, err := f.cluster(p)
+		if err != nil {
+			return 0, 0, err
+		}
+		if _, err := f.statHDFS(ctx, p); err != nil {
+			return 0, 0, err
+		}
+		u, err := c.Usage(ctx, p.path())
+		return u.Bytes, u.Files, hdfsError(ctx, c, p, err)
+	}
 	if p.Bucket != "" {
 		e, err := f.Stat(ctx, p)
 		if err != nil {
@@ -164,18 +188,35 @@ func (f *Files) Usage(ctx context.Context, p Place) (bytes, files int64, err err
 
 // Remove deletes a file or object, or with recursive all below a folder. It returns how many.
 func (f *Files) Remove(ctx context.Context, p Place, recursive bool) (int, error) {
+	n, _, err := f.Discard(ctx, p, recursive)
+	return n, err
+}
+
+// Discard is Remove, and says where in a block store's trash it lies then; "" if it is gone.
+func (f *Files) Discard(ctx context.Context, p Place, recursive bool) (n int, trash string, err error) {
 	e, err := f.Stat(ctx, p)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if e.Dir && !recursive {
-		return 0, &FolderError{p.String()}
+		return 0, "", &FolderError{p.String()}
 	}
+	if p.HDFS() {
+		return f.discard(ctx, e, recursive)
+	}
+	n, err = f.remove(ctx, e)
+	return n, "", err
+}
+
+func (f *Files) remove(ctx context.Context, e Entry) (int, error) {
+	p := e.Place
 	if !p.Remote() {
 		if e.Dir {
 			n := 0
-			for range f.List(ctx, p, true) {
-				n++
+			for below := range f.List(ctx, p, true) {
+				if !below.Dir {
+					n++
+				}
 			}
 			return n, os.RemoveAll(p.Path)
 		}

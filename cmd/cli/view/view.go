@@ -222,6 +222,30 @@ type Node struct {
 	LastSeenAt    Time   `json:"lastSeenAt"`
 	Leader        bool   `json:"leader"`
 	Member        string `json:"member,omitempty"` // of a master: VOTER, LEARNER, NONE
+	Protocol      int32  `json:"protocol"`         // that it speaks; 0: it was not heard of yet
+	Provider      string `json:"provider"`         // that launched it; "" = it joined by itself
+	Pooled        bool   `json:"pooled"`           // it is of the site's pool
+	Bootstrap     string `json:"bootstrap"`        // of a cluster with bootstrap actions: WAITING, RUNNING, DONE, FAILED
+	Disks         []Disk `json:"disks,omitempty"`  // of a core node that is up: where its blocks are
+}
+
+// Disk is one on which a core node keeps blocks.
+type Disk struct {
+	Dir           string `json:"dir"`
+	CapacityBytes int64  `json:"capacityBytes"`
+	FreeBytes     int64  `json:"freeBytes"` // for blocks: the reserve is taken off
+	ReserveBytes  int64  `json:"reserveBytes"`
+	Failed        bool   `json:"failed"`
+	Reason        string `json:"reason"` // why it takes no blocks
+}
+
+func ofDisks(disks []*api.NodeDisk) (out []Disk) {
+	for _, d := range disks {
+		out = append(out, Disk{
+			Dir: d.GetDir(), CapacityBytes: d.GetCapacityBytes(), FreeBytes: d.GetFreeBytes(), ReserveBytes: d.GetReserveBytes(), Failed: d.GetFailed(), Reason: d.GetReason(),
+		})
+	}
+	return out
 }
 
 // OfNode converts a node.
@@ -230,7 +254,7 @@ func OfNode(n *api.Node) Node {
 		ID: n.GetId(), Name: n.GetName(), Cluster: n.GetCluster(), Group: n.GetGroup(), Role: n.GetRole(), State: n.GetState(), Reason: n.GetReason(),
 		Address: n.GetAddress(), Slots: n.GetSlots(), Running: n.GetRunning(), MemoryBytes: n.GetMemoryBytes(), DiskBytes: n.GetDiskBytes(),
 		DiskFreeBytes: n.GetDiskFreeBytes(), Version: n.GetVersion(), PID: n.GetPid(), JoinedAt: At(n.GetJoinedAt()), LastSeenAt: At(n.GetLastSeenAt()), Leader: n.GetLeader(),
-		Member: n.GetMember(),
+		Member: n.GetMember(), Protocol: n.GetProtocol(), Provider: n.GetProvider(), Pooled: n.GetPooled(), Bootstrap: n.GetBootstrap(), Disks: ofDisks(n.GetDisks()),
 	}
 }
 
@@ -241,43 +265,6 @@ func Nodes(nodes []*api.Node) []Node {
 		out = append(out, OfNode(n))
 	}
 	return out
-}
-
-// Group is one instance group.
-type Group struct {
-	ID      string `json:"id"`
-	Role    string `json:"role"`
-	Target  int64  `json:"target"`
-	Running int64  `json:"running"`
-}
-
-// Slots counts slots.
-type Slots struct {
-	Total   int64 `json:"total"`
-	Running int64 `json:"running"`
-}
-
-// Cluster is one cluster of the site.
-type Cluster struct {
-	ID          string   `json:"id"`
-	Name        string   `json:"name"`
-	State       string   `json:"state"`
-	Problems    []string `json:"problems"`
-	Masters     []Node   `json:"masters"`
-	Groups      []Group  `json:"groups"`
-	Slots       Slots    `json:"slots"`
-	QueuedTasks int64    `json:"queuedTasks"`
-	CreatedAt   Time     `json:"createdAt"`
-}
-
-// OfCluster converts a cluster.
-func OfCluster(c *api.Cluster) Cluster {
-	v := Cluster{ID: c.GetId(), Name: c.GetName(), State: c.GetState(), Problems: list(c.GetProblems()), Masters: Nodes(c.GetMasters()), Groups: []Group{},
-		Slots: Slots{c.GetSlotsTotal(), c.GetSlotsRunning()}, QueuedTasks: c.GetQueuedTasks(), CreatedAt: At(c.GetCreatedAt())}
-	for _, g := range c.GetGroups() {
-		v.Groups = append(v.Groups, Group{g.GetId(), g.GetRole(), g.GetTarget(), g.GetRunning()})
-	}
-	return v
 }
 
 // Token is a join token. Token is empty but in the answer to create.
@@ -295,6 +282,51 @@ func OfToken(t *api.JoinToken) Token {
 	return Token{t.GetId(), t.GetToken(), t.GetRole(), t.GetCluster(), At(t.GetExpiresAt()), t.GetUsesLeft()}
 }
 
+// User is a person. Code and Login are empty but in the answer that made the code.
+type User struct {
+	Name          string `json:"name"`
+	Role          string `json:"role"`
+	CreatedAt     Time   `json:"createdAt"`
+	LastLoginAt   Time   `json:"lastLoginAt"`
+	CodeExpiresAt Time   `json:"codeExpiresAt"` // of a code that was not used yet
+	Code          string `json:"code,omitempty"`
+	Login         string `json:"login,omitempty"` // what the person types
+}
+
+// OfUser converts a person.
+func OfUser(u *api.User) User {
+	return User{Name: u.GetName(), Role: u.GetRole(), CreatedAt: At(u.GetCreatedAt()), LastLoginAt: At(u.GetLastLoginAt()), CodeExpiresAt: At(u.GetCodeExpiresAt()), Code: u.GetCode()}
+}
+
+// CA is the site's CA, and how far a change of it has come.
+type CA struct {
+	Phase       string   `json:"phase"`
+	Fingerprint string   `json:"fingerprint"` // SHA-256 of the certificate that issues, hex
+	Since       Time     `json:"since"`
+	Waiting     []string `json:"waiting"` // ids of nodes
+}
+
+// OfCA converts the state of a CA.
+func OfCA(c *api.CAState) CA {
+	return CA{c.GetPhase(), c.GetFingerprint(), At(c.GetSince()), append([]string{}, c.GetWaiting()...)}
+}
+
+// Site is the site as a whole.
+type Site struct {
+	ID           string `json:"id"`
+	Version      string `json:"version"`
+	SystemPrefix string `json:"systemPrefix"`
+	S3Endpoint   string `json:"s3Endpoint"`
+	Leader       string `json:"leader"`
+	Exec         bool   `json:"exec"` // node exec is allowed
+	CA           CA     `json:"ca"`
+}
+
+// OfSite converts the site.
+func OfSite(s *api.Site) Site {
+	return Site{s.GetId(), s.GetVersion(), s.GetSystemPrefix(), s.GetStore().GetEndpoint(), s.GetLeader(), !s.GetNoExec(), OfCA(s.GetCa())}
+}
+
 // Entry is a file, an object or a folder.
 type Entry struct {
 	Path       string `json:"path"`
@@ -302,6 +334,42 @@ type Entry struct {
 	ModifiedAt Time   `json:"modifiedAt"`
 	Directory  bool   `json:"directory"`
 	ETag       string `json:"etag,omitempty"`
+	// Of files in a block store, in the answer of stat.
+	Replication int      `json:"replication,omitempty"`
+	BlockSize   int64    `json:"blockSize,omitempty"`
+	Blocks      *[]Block `json:"blocks,omitempty"`
+}
+
+// Block is one block of a file.
+type Block struct {
+	ID       string   `json:"id"`
+	Size     int64    `json:"size"`
+	Replicas []string `json:"replicas"` // nodes
+}
+
+// Check is what fsck finds.
+type Check struct {
+	Files           int64          `json:"files"`
+	Blocks          int64          `json:"blocks"`
+	Bytes           int64          `json:"bytes"`
+	Nodes           int64          `json:"nodes"` // core nodes that are up
+	Missing         []BlockTrouble `json:"missing"`
+	Corrupt         []BlockTrouble `json:"corrupt"`
+	UnderReplicated []BlockTrouble `json:"underReplicated"`
+	More            int64          `json:"more,omitempty"`     // in trouble, and not listed: there are very many
+	FewNodes        int64          `json:"fewNodes,omitempty"` // blocks that shall lie on more nodes than there are
+	Learning        bool           `json:"learning"`           // not all nodes have told yet what they have
+	Healthy         bool           `json:"healthy"`
+}
+
+// BlockTrouble is a block that has fewer whole replicas than it should.
+type BlockTrouble struct {
+	Path     string `json:"path"`
+	Block    string `json:"block"`
+	Size     int64  `json:"size"`
+	Replicas int    `json:"replicas"`
+	Wanted   int    `json:"wanted"`
+	Why      string `json:"why,omitempty"` // it is not whole yet; "": a copy is being made, or is the next
 }
 
 func tasks(t *api.TaskCounts) Tasks {

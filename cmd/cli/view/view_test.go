@@ -47,7 +47,7 @@ func TestNothingIsMissingOrNull(t *testing.T) {
 }
 
 func TestFieldsAreLowerCamelCase(t *testing.T) {
-	for _, v := range []any{Job{}, Failure{}, Task{}, Attempt{}, Node{}, Cluster{}, Group{}, Token{}, Entry{}} {
+	for _, v := range []any{Job{}, Failure{}, Task{}, Attempt{}, Node{}, Cluster{}, Group{}, Resize{}, GroupPlan{}, Event{}, Token{}, Entry{}} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			require.Regexp(t, "^[a-z][A-Za-z]*$", name, "%T.%s", v, f.Name)
@@ -63,7 +63,7 @@ func TestCountersOfTheSameNameAreAdded(t *testing.T) {
 func TestCluster(t *testing.T) {
 	v := OfCluster(&api.Cluster{Id: "j-1", Groups: []*api.InstanceGroup{{Id: "ig-1", Role: "CORE", Target: 2, Running: 1}}, SlotsTotal: 4, SlotsRunning: 3, QueuedTasks: 9,
 		Masters: []*api.Node{{Id: "i-1", Role: "MASTER", Leader: true}}, Problems: []string{"p"}})
-	require.Equal(t, []Group{{"ig-1", "CORE", 2, 1}}, v.Groups)
+	require.Equal(t, []Group{{ID: "ig-1", Role: "CORE", Target: 2, Running: 1}}, v.Groups)
 	require.Equal(t, Slots{4, 3}, v.Slots)
 	require.True(t, v.Masters[0].Leader)
 }

@@ -68,12 +68,45 @@ const (
 	// MillraceServiceListNodesProcedure is the fully-qualified name of the MillraceService's ListNodes
 	// RPC.
 	MillraceServiceListNodesProcedure = "/millrace.v1.MillraceService/ListNodes"
+	// MillraceServiceDrainNodeProcedure is the fully-qualified name of the MillraceService's DrainNode
+	// RPC.
+	MillraceServiceDrainNodeProcedure = "/millrace.v1.MillraceService/DrainNode"
+	// MillraceServiceGetDrainProcedure is the fully-qualified name of the MillraceService's GetDrain
+	// RPC.
+	MillraceServiceGetDrainProcedure = "/millrace.v1.MillraceService/GetDrain"
+	// MillraceServiceResumeNodeProcedure is the fully-qualified name of the MillraceService's
+	// ResumeNode RPC.
+	MillraceServiceResumeNodeProcedure = "/millrace.v1.MillraceService/ResumeNode"
+	// MillraceServiceRemoveNodeProcedure is the fully-qualified name of the MillraceService's
+	// RemoveNode RPC.
+	MillraceServiceRemoveNodeProcedure = "/millrace.v1.MillraceService/RemoveNode"
+	// MillraceServiceNodeLogsProcedure is the fully-qualified name of the MillraceService's NodeLogs
+	// RPC.
+	MillraceServiceNodeLogsProcedure = "/millrace.v1.MillraceService/NodeLogs"
+	// MillraceServiceExecNodeProcedure is the fully-qualified name of the MillraceService's ExecNode
+	// RPC.
+	MillraceServiceExecNodeProcedure = "/millrace.v1.MillraceService/ExecNode"
 	// MillraceServiceGetClusterProcedure is the fully-qualified name of the MillraceService's
 	// GetCluster RPC.
 	MillraceServiceGetClusterProcedure = "/millrace.v1.MillraceService/GetCluster"
 	// MillraceServiceListClustersProcedure is the fully-qualified name of the MillraceService's
 	// ListClusters RPC.
 	MillraceServiceListClustersProcedure = "/millrace.v1.MillraceService/ListClusters"
+	// MillraceServiceCreateClusterProcedure is the fully-qualified name of the MillraceService's
+	// CreateCluster RPC.
+	MillraceServiceCreateClusterProcedure = "/millrace.v1.MillraceService/CreateCluster"
+	// MillraceServiceResizeClusterProcedure is the fully-qualified name of the MillraceService's
+	// ResizeCluster RPC.
+	MillraceServiceResizeClusterProcedure = "/millrace.v1.MillraceService/ResizeCluster"
+	// MillraceServiceSetClusterProcedure is the fully-qualified name of the MillraceService's
+	// SetCluster RPC.
+	MillraceServiceSetClusterProcedure = "/millrace.v1.MillraceService/SetCluster"
+	// MillraceServiceTerminateClusterProcedure is the fully-qualified name of the MillraceService's
+	// TerminateCluster RPC.
+	MillraceServiceTerminateClusterProcedure = "/millrace.v1.MillraceService/TerminateCluster"
+	// MillraceServiceListEventsProcedure is the fully-qualified name of the MillraceService's
+	// ListEvents RPC.
+	MillraceServiceListEventsProcedure = "/millrace.v1.MillraceService/ListEvents"
 	// MillraceServiceCreateJoinTokenProcedure is the fully-qualified name of the MillraceService's
 	// CreateJoinToken RPC.
 	MillraceServiceCreateJoinTokenProcedure = "/millrace.v1.MillraceService/CreateJoinToken"
@@ -83,6 +116,29 @@ const (
 	// MillraceServiceRevokeJoinTokenProcedure is the fully-qualified name of the MillraceService's
 	// RevokeJoinToken RPC.
 	MillraceServiceRevokeJoinTokenProcedure = "/millrace.v1.MillraceService/RevokeJoinToken"
+	// MillraceServiceListBinariesProcedure is the fully-qualified name of the MillraceService's
+	// ListBinaries RPC.
+	MillraceServiceListBinariesProcedure = "/millrace.v1.MillraceService/ListBinaries"
+	// MillraceServiceCreateUserProcedure is the fully-qualified name of the MillraceService's
+	// CreateUser RPC.
+	MillraceServiceCreateUserProcedure = "/millrace.v1.MillraceService/CreateUser"
+	// MillraceServiceListUsersProcedure is the fully-qualified name of the MillraceService's ListUsers
+	// RPC.
+	MillraceServiceListUsersProcedure = "/millrace.v1.MillraceService/ListUsers"
+	// MillraceServiceCreateLoginCodeProcedure is the fully-qualified name of the MillraceService's
+	// CreateLoginCode RPC.
+	MillraceServiceCreateLoginCodeProcedure = "/millrace.v1.MillraceService/CreateLoginCode"
+	// MillraceServiceRemoveUserProcedure is the fully-qualified name of the MillraceService's
+	// RemoveUser RPC.
+	MillraceServiceRemoveUserProcedure = "/millrace.v1.MillraceService/RemoveUser"
+	// MillraceServiceRenewLoginProcedure is the fully-qualified name of the MillraceService's
+	// RenewLogin RPC.
+	MillraceServiceRenewLoginProcedure = "/millrace.v1.MillraceService/RenewLogin"
+	// MillraceServiceSetSiteProcedure is the fully-qualified name of the MillraceService's SetSite RPC.
+	MillraceServiceSetSiteProcedure = "/millrace.v1.MillraceService/SetSite"
+	// MillraceServiceRotateCAProcedure is the fully-qualified name of the MillraceService's RotateCA
+	// RPC.
+	MillraceServiceRotateCAProcedure = "/millrace.v1.MillraceService/RotateCA"
 	// MillraceServiceAddMasterProcedure is the fully-qualified name of the MillraceService's AddMaster
 	// RPC.
 	MillraceServiceAddMasterProcedure = "/millrace.v1.MillraceService/AddMaster"
@@ -113,11 +169,46 @@ type MillraceServiceClient interface {
 	// JobLogs streams an attempt's standard error.
 	JobLogs(context.Context, *connect.Request[api.JobLogsRequest]) (*connect.ServerStreamForClient[api.JobLogsResponse], error)
 	ListNodes(context.Context, *connect.Request[api.ListNodesRequest]) (*connect.Response[api.ListNodesResponse], error)
+	// DrainNode has a worker get nothing new and its blocks copied to others, or says what that would take. A drain that the other
+	// nodes have no room for is refused, and changes nothing.
+	DrainNode(context.Context, *connect.Request[api.DrainNodeRequest]) (*connect.Response[api.NodeDrain], error)
+	// GetDrain is how far that has come.
+	GetDrain(context.Context, *connect.Request[api.GetDrainRequest]) (*connect.Response[api.NodeDrain], error)
+	ResumeNode(context.Context, *connect.Request[api.ResumeNodeRequest]) (*connect.Response[api.Node], error)
+	// RemoveNode takes a worker out of the site for good that is drained, or lost: its certificate is revoked.
+	RemoveNode(context.Context, *connect.Request[api.RemoveNodeRequest]) (*connect.Response[api.Node], error)
+	// NodeLogs streams the last of what a node says of itself, or the output of its bootstrap actions.
+	NodeLogs(context.Context, *connect.Request[api.NodeLogsRequest]) (*connect.ServerStreamForClient[api.NodeLogsResponse], error)
+	// ExecNode runs a program on a node, for an administrator, unless the site has that switched off.
+	ExecNode(context.Context, *connect.Request[api.ExecNodeRequest]) (*connect.ServerStreamForClient[api.ExecNodeResponse], error)
 	GetCluster(context.Context, *connect.Request[api.GetClusterRequest]) (*connect.Response[api.Cluster], error)
 	ListClusters(context.Context, *connect.Request[api.ListClustersRequest]) (*connect.Response[api.ListClustersResponse], error)
+	// CreateCluster makes a cluster whose groups the fleet then fills. The same request id again is the same cluster.
+	CreateCluster(context.Context, *connect.Request[api.CreateClusterRequest]) (*connect.Response[api.Cluster], error)
+	// ResizeCluster changes the groups' targets, or says what that would take; the fleet makes it so. The last one counts.
+	ResizeCluster(context.Context, *connect.Request[api.ResizeClusterRequest]) (*connect.Response[api.ResizeClusterResponse], error)
+	SetCluster(context.Context, *connect.Request[api.SetClusterRequest]) (*connect.Response[api.Cluster], error)
+	// TerminateCluster ends a cluster's jobs, lets its nodes go, and deletes its files. There is no way back.
+	TerminateCluster(context.Context, *connect.Request[api.TerminateClusterRequest]) (*connect.Response[api.Cluster], error)
+	ListEvents(context.Context, *connect.Request[api.ListEventsRequest]) (*connect.Response[api.ListEventsResponse], error)
 	CreateJoinToken(context.Context, *connect.Request[api.CreateJoinTokenRequest]) (*connect.Response[api.JoinToken], error)
 	ListJoinTokens(context.Context, *connect.Request[api.ListJoinTokensRequest]) (*connect.Response[api.ListJoinTokensResponse], error)
 	RevokeJoinToken(context.Context, *connect.Request[api.RevokeJoinTokenRequest]) (*connect.Response[api.RevokeJoinTokenResponse], error)
+	// ListBinaries are the programs that a master hands to machines that come with a join token.
+	ListBinaries(context.Context, *connect.Request[api.ListBinariesRequest]) (*connect.Response[api.ListBinariesResponse], error)
+	// CreateUser makes a person known and gives the code for their login, once.
+	CreateUser(context.Context, *connect.Request[api.CreateUserRequest]) (*connect.Response[api.User], error)
+	ListUsers(context.Context, *connect.Request[api.ListUsersRequest]) (*connect.Response[api.ListUsersResponse], error)
+	// CreateLoginCode gives a further code to somebody who is known, for another machine.
+	CreateLoginCode(context.Context, *connect.Request[api.CreateLoginCodeRequest]) (*connect.Response[api.User], error)
+	// RemoveUser makes a person's certificates worthless.
+	RemoveUser(context.Context, *connect.Request[api.RemoveUserRequest]) (*connect.Response[api.User], error)
+	// RenewLogin gives the caller, a person, a fresh certificate.
+	RenewLogin(context.Context, *connect.Request[api.RenewLoginRequest]) (*connect.Response[api.LoginResponse], error)
+	// SetSite changes what holds for the whole site.
+	SetSite(context.Context, *connect.Request[api.SetSiteRequest]) (*connect.Response[api.Site], error)
+	// RotateCA has the site take up a new CA step by step, without an interruption, and says how far it has come.
+	RotateCA(context.Context, *connect.Request[api.RotateCARequest]) (*connect.Response[api.CAState], error)
 	// AddMaster and RemoveMaster change the set of masters by one and answer when that is done.
 	AddMaster(context.Context, *connect.Request[api.AddMasterRequest]) (*connect.Response[api.Node], error)
 	RemoveMaster(context.Context, *connect.Request[api.RemoveMasterRequest]) (*connect.Response[api.Node], error)
@@ -208,6 +299,42 @@ func NewMillraceServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(millraceServiceMethods.ByName("ListNodes")),
 			connect.WithClientOptions(opts...),
 		),
+		drainNode: connect.NewClient[api.DrainNodeRequest, api.NodeDrain](
+			httpClient,
+			baseURL+MillraceServiceDrainNodeProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("DrainNode")),
+			connect.WithClientOptions(opts...),
+		),
+		getDrain: connect.NewClient[api.GetDrainRequest, api.NodeDrain](
+			httpClient,
+			baseURL+MillraceServiceGetDrainProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("GetDrain")),
+			connect.WithClientOptions(opts...),
+		),
+		resumeNode: connect.NewClient[api.ResumeNodeRequest, api.Node](
+			httpClient,
+			baseURL+MillraceServiceResumeNodeProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("ResumeNode")),
+			connect.WithClientOptions(opts...),
+		),
+		removeNode: connect.NewClient[api.RemoveNodeRequest, api.Node](
+			httpClient,
+			baseURL+MillraceServiceRemoveNodeProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("RemoveNode")),
+			connect.WithClientOptions(opts...),
+		),
+		nodeLogs: connect.NewClient[api.NodeLogsRequest, api.NodeLogsResponse](
+			httpClient,
+			baseURL+MillraceServiceNodeLogsProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("NodeLogs")),
+			connect.WithClientOptions(opts...),
+		),
+		execNode: connect.NewClient[api.ExecNodeRequest, api.ExecNodeResponse](
+			httpClient,
+			baseURL+MillraceServiceExecNodeProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("ExecNode")),
+			connect.WithClientOptions(opts...),
+		),
 		getCluster: connect.NewClient[api.GetClusterRequest, api.Cluster](
 			httpClient,
 			baseURL+MillraceServiceGetClusterProcedure,
@@ -218,6 +345,36 @@ func NewMillraceServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			httpClient,
 			baseURL+MillraceServiceListClustersProcedure,
 			connect.WithSchema(millraceServiceMethods.ByName("ListClusters")),
+			connect.WithClientOptions(opts...),
+		),
+		createCluster: connect.NewClient[api.CreateClusterRequest, api.Cluster](
+			httpClient,
+			baseURL+MillraceServiceCreateClusterProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("CreateCluster")),
+			connect.WithClientOptions(opts...),
+		),
+		resizeCluster: connect.NewClient[api.ResizeClusterRequest, api.ResizeClusterResponse](
+			httpClient,
+			baseURL+MillraceServiceResizeClusterProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("ResizeCluster")),
+			connect.WithClientOptions(opts...),
+		),
+		setCluster: connect.NewClient[api.SetClusterRequest, api.Cluster](
+			httpClient,
+			baseURL+MillraceServiceSetClusterProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("SetCluster")),
+			connect.WithClientOptions(opts...),
+		),
+		terminateCluster: connect.NewClient[api.TerminateClusterRequest, api.Cluster](
+			httpClient,
+			baseURL+MillraceServiceTerminateClusterProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("TerminateCluster")),
+			connect.WithClientOptions(opts...),
+		),
+		listEvents: connect.NewClient[api.ListEventsRequest, api.ListEventsResponse](
+			httpClient,
+			baseURL+MillraceServiceListEventsProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("ListEvents")),
 			connect.WithClientOptions(opts...),
 		),
 		createJoinToken: connect.NewClient[api.CreateJoinTokenRequest, api.JoinToken](
@@ -236,6 +393,54 @@ func NewMillraceServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			httpClient,
 			baseURL+MillraceServiceRevokeJoinTokenProcedure,
 			connect.WithSchema(millraceServiceMethods.ByName("RevokeJoinToken")),
+			connect.WithClientOptions(opts...),
+		),
+		listBinaries: connect.NewClient[api.ListBinariesRequest, api.ListBinariesResponse](
+			httpClient,
+			baseURL+MillraceServiceListBinariesProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("ListBinaries")),
+			connect.WithClientOptions(opts...),
+		),
+		createUser: connect.NewClient[api.CreateUserRequest, api.User](
+			httpClient,
+			baseURL+MillraceServiceCreateUserProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("CreateUser")),
+			connect.WithClientOptions(opts...),
+		),
+		listUsers: connect.NewClient[api.ListUsersRequest, api.ListUsersResponse](
+			httpClient,
+			baseURL+MillraceServiceListUsersProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("ListUsers")),
+			connect.WithClientOptions(opts...),
+		),
+		createLoginCode: connect.NewClient[api.CreateLoginCodeRequest, api.User](
+			httpClient,
+			baseURL+MillraceServiceCreateLoginCodeProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("CreateLoginCode")),
+			connect.WithClientOptions(opts...),
+		),
+		removeUser: connect.NewClient[api.RemoveUserRequest, api.User](
+			httpClient,
+			baseURL+MillraceServiceRemoveUserProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("RemoveUser")),
+			connect.WithClientOptions(opts...),
+		),
+		renewLogin: connect.NewClient[api.RenewLoginRequest, api.LoginResponse](
+			httpClient,
+			baseURL+MillraceServiceRenewLoginProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("RenewLogin")),
+			connect.WithClientOptions(opts...),
+		),
+		setSite: connect.NewClient[api.SetSiteRequest, api.Site](
+			httpClient,
+			baseURL+MillraceServiceSetSiteProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("SetSite")),
+			connect.WithClientOptions(opts...),
+		),
+		rotateCA: connect.NewClient[api.RotateCARequest, api.CAState](
+			httpClient,
+			baseURL+MillraceServiceRotateCAProcedure,
+			connect.WithSchema(millraceServiceMethods.ByName("RotateCA")),
 			connect.WithClientOptions(opts...),
 		),
 		addMaster: connect.NewClient[api.AddMasterRequest, api.Node](
@@ -261,26 +466,45 @@ func NewMillraceServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 
 // millraceServiceClient implements MillraceServiceClient.
 type millraceServiceClient struct {
-	getSite         *connect.Client[api.GetSiteRequest, api.Site]
-	missingFiles    *connect.Client[api.MissingFilesRequest, api.MissingFilesResponse]
-	uploadFile      *connect.Client[api.UploadFileRequest, api.UploadFileResponse]
-	submitJob       *connect.Client[api.SubmitJobRequest, api.Job]
-	getJob          *connect.Client[api.GetJobRequest, api.Job]
-	explainJob      *connect.Client[api.GetJobRequest, api.JobExplanation]
-	listJobs        *connect.Client[api.ListJobsRequest, api.ListJobsResponse]
-	watchJob        *connect.Client[api.GetJobRequest, api.Job]
-	cancelJob       *connect.Client[api.CancelJobRequest, api.Job]
-	listTasks       *connect.Client[api.ListTasksRequest, api.ListTasksResponse]
-	jobLogs         *connect.Client[api.JobLogsRequest, api.JobLogsResponse]
-	listNodes       *connect.Client[api.ListNodesRequest, api.ListNodesResponse]
-	getCluster      *connect.Client[api.GetClusterRequest, api.Cluster]
-	listClusters    *connect.Client[api.ListClustersRequest, api.ListClustersResponse]
-	createJoinToken *connect.Client[api.CreateJoinTokenRequest, api.JoinToken]
-	listJoinTokens  *connect.Client[api.ListJoinTokensRequest, api.ListJoinTokensResponse]
-	revokeJoinToken *connect.Client[api.RevokeJoinTokenRequest, api.RevokeJoinTokenResponse]
-	addMaster       *connect.Client[api.AddMasterRequest, api.Node]
-	removeMaster    *connect.Client[api.RemoveMasterRequest, api.Node]
-	backup          *connect.Client[api.BackupRequest, api.BackupResponse]
+	getSite          *connect.Client[api.GetSiteRequest, api.Site]
+	missingFiles     *connect.Client[api.MissingFilesRequest, api.MissingFilesResponse]
+	uploadFile       *connect.Client[api.UploadFileRequest, api.UploadFileResponse]
+	submitJob        *connect.Client[api.SubmitJobRequest, api.Job]
+	getJob           *connect.Client[api.GetJobRequest, api.Job]
+	explainJob       *connect.Client[api.GetJobRequest, api.JobExplanation]
+	listJobs         *connect.Client[api.ListJobsRequest, api.ListJobsResponse]
+	watchJob         *connect.Client[api.GetJobRequest, api.Job]
+	cancelJob        *connect.Client[api.CancelJobRequest, api.Job]
+	listTasks        *connect.Client[api.ListTasksRequest, api.ListTasksResponse]
+	jobLogs          *connect.Client[api.JobLogsRequest, api.JobLogsResponse]
+	listNodes        *connect.Client[api.ListNodesRequest, api.ListNodesResponse]
+	drainNode        *connect.Client[api.DrainNodeRequest, api.NodeDrain]
+	getDrain         *connect.Client[api.GetDrainRequest, api.NodeDrain]
+	resumeNode       *connect.Client[api.ResumeNodeRequest, api.Node]
+	removeNode       *connect.Client[api.RemoveNodeRequest, api.Node]
+	nodeLogs         *connect.Client[api.NodeLogsRequest, api.NodeLogsResponse]
+	execNode         *connect.Client[api.ExecNodeRequest, api.ExecNodeResponse]
+	getCluster       *connect.Client[api.GetClusterRequest, api.Cluster]
+	listClusters     *connect.Client[api.ListClustersRequest, api.ListClustersResponse]
+	createCluster    *connect.Client[api.CreateClusterRequest, api.Cluster]
+	resizeCluster    *connect.Client[api.ResizeClusterRequest, api.ResizeClusterResponse]
+	setCluster       *connect.Client[api.SetClusterRequest, api.Cluster]
+	terminateCluster *connect.Client[api.TerminateClusterRequest, api.Cluster]
+	listEvents       *connect.Client[api.ListEventsRequest, api.ListEventsResponse]
+	createJoinToken  *connect.Client[api.CreateJoinTokenRequest, api.JoinToken]
+	listJoinTokens   *connect.Client[api.ListJoinTokensRequest, api.ListJoinTokensResponse]
+	revokeJoinToken  *connect.Client[api.RevokeJoinTokenRequest, api.RevokeJoinTokenResponse]
+	listBinaries     *connect.Client[api.ListBinariesRequest, api.ListBinariesResponse]
+	createUser       *connect.Client[api.CreateUserRequest, api.User]
+	listUsers        *connect.Client[api.ListUsersRequest, api.ListUsersResponse]
+	createLoginCode  *connect.Client[api.CreateLoginCodeRequest, api.User]
+	removeUser       *connect.Client[api.RemoveUserRequest, api.User]
+	renewLogin       *connect.Client[api.RenewLoginRequest, api.LoginResponse]
+	setSite          *connect.Client[api.SetSiteRequest, api.Site]
+	rotateCA         *connect.Client[api.RotateCARequest, api.CAState]
+	addMaster        *connect.Client[api.AddMasterRequest, api.Node]
+	removeMaster     *connect.Client[api.RemoveMasterRequest, api.Node]
+	backup           *connect.Client[api.BackupRequest, api.BackupResponse]
 }
 
 // GetSite calls millrace.v1.MillraceService.GetSite.
@@ -343,6 +567,36 @@ func (c *millraceServiceClient) ListNodes(ctx context.Context, req *connect.Requ
 	return c.listNodes.CallUnary(ctx, req)
 }
 
+// DrainNode calls millrace.v1.MillraceService.DrainNode.
+func (c *millraceServiceClient) DrainNode(ctx context.Context, req *connect.Request[api.DrainNodeRequest]) (*connect.Response[api.NodeDrain], error) {
+	return c.drainNode.CallUnary(ctx, req)
+}
+
+// GetDrain calls millrace.v1.MillraceService.GetDrain.
+func (c *millraceServiceClient) GetDrain(ctx context.Context, req *connect.Request[api.GetDrainRequest]) (*connect.Response[api.NodeDrain], error) {
+	return c.getDrain.CallUnary(ctx, req)
+}
+
+// ResumeNode calls millrace.v1.MillraceService.ResumeNode.
+func (c *millraceServiceClient) ResumeNode(ctx context.Context, req *connect.Request[api.ResumeNodeRequest]) (*connect.Response[api.Node], error) {
+	return c.resumeNode.CallUnary(ctx, req)
+}
+
+// RemoveNode calls millrace.v1.MillraceService.RemoveNode.
+func (c *millraceServiceClient) RemoveNode(ctx context.Context, req *connect.Request[api.RemoveNodeRequest]) (*connect.Response[api.Node], error) {
+	return c.removeNode.CallUnary(ctx, req)
+}
+
+// NodeLogs calls millrace.v1.MillraceService.NodeLogs.
+func (c *millraceServiceClient) NodeLogs(ctx context.Context, req *connect.Request[api.NodeLogsRequest]) (*connect.ServerStreamForClient[api.NodeLogsResponse], error) {
+	return c.nodeLogs.CallServerStream(ctx, req)
+}
+
+// ExecNode calls millrace.v1.MillraceService.ExecNode.
+func (c *millraceServiceClient) ExecNode(ctx context.Context, req *connect.Request[api.ExecNodeRequest]) (*connect.ServerStreamForClient[api.ExecNodeResponse], error) {
+	return c.execNode.CallServerStream(ctx, req)
+}
+
 // GetCluster calls millrace.v1.MillraceService.GetCluster.
 func (c *millraceServiceClient) GetCluster(ctx context.Context, req *connect.Request[api.GetClusterRequest]) (*connect.Response[api.Cluster], error) {
 	return c.getCluster.CallUnary(ctx, req)
@@ -351,6 +605,31 @@ func (c *millraceServiceClient) GetCluster(ctx context.Context, req *connect.Req
 // ListClusters calls millrace.v1.MillraceService.ListClusters.
 func (c *millraceServiceClient) ListClusters(ctx context.Context, req *connect.Request[api.ListClustersRequest]) (*connect.Response[api.ListClustersResponse], error) {
 	return c.listClusters.CallUnary(ctx, req)
+}
+
+// CreateCluster calls millrace.v1.MillraceService.CreateCluster.
+func (c *millraceServiceClient) CreateCluster(ctx context.Context, req *connect.Request[api.CreateClusterRequest]) (*connect.Response[api.Cluster], error) {
+	return c.createCluster.CallUnary(ctx, req)
+}
+
+// ResizeCluster calls millrace.v1.MillraceService.ResizeCluster.
+func (c *millraceServiceClient) ResizeCluster(ctx context.Context, req *connect.Request[api.ResizeClusterRequest]) (*connect.Response[api.ResizeClusterResponse], error) {
+	return c.resizeCluster.CallUnary(ctx, req)
+}
+
+// SetCluster calls millrace.v1.MillraceService.SetCluster.
+func (c *millraceServiceClient) SetCluster(ctx context.Context, req *connect.Request[api.SetClusterRequest]) (*connect.Response[api.Cluster], error) {
+	return c.setCluster.CallUnary(ctx, req)
+}
+
+// TerminateCluster calls millrace.v1.MillraceService.TerminateCluster.
+func (c *millraceServiceClient) TerminateCluster(ctx context.Context, req *connect.Request[api.TerminateClusterRequest]) (*connect.Response[api.Cluster], error) {
+	return c.terminateCluster.CallUnary(ctx, req)
+}
+
+// ListEvents calls millrace.v1.MillraceService.ListEvents.
+func (c *millraceServiceClient) ListEvents(ctx context.Context, req *connect.Request[api.ListEventsRequest]) (*connect.Response[api.ListEventsResponse], error) {
+	return c.listEvents.CallUnary(ctx, req)
 }
 
 // CreateJoinToken calls millrace.v1.MillraceService.CreateJoinToken.
@@ -366,6 +645,46 @@ func (c *millraceServiceClient) ListJoinTokens(ctx context.Context, req *connect
 // RevokeJoinToken calls millrace.v1.MillraceService.RevokeJoinToken.
 func (c *millraceServiceClient) RevokeJoinToken(ctx context.Context, req *connect.Request[api.RevokeJoinTokenRequest]) (*connect.Response[api.RevokeJoinTokenResponse], error) {
 	return c.revokeJoinToken.CallUnary(ctx, req)
+}
+
+// ListBinaries calls millrace.v1.MillraceService.ListBinaries.
+func (c *millraceServiceClient) ListBinaries(ctx context.Context, req *connect.Request[api.ListBinariesRequest]) (*connect.Response[api.ListBinariesResponse], error) {
+	return c.listBinaries.CallUnary(ctx, req)
+}
+
+// CreateUser calls millrace.v1.MillraceService.CreateUser.
+func (c *millraceServiceClient) CreateUser(ctx context.Context, req *connect.Request[api.CreateUserRequest]) (*connect.Response[api.User], error) {
+	return c.createUser.CallUnary(ctx, req)
+}
+
+// ListUsers calls millrace.v1.MillraceService.ListUsers.
+func (c *millraceServiceClient) ListUsers(ctx context.Context, req *connect.Request[api.ListUsersRequest]) (*connect.Response[api.ListUsersResponse], error) {
+	return c.listUsers.CallUnary(ctx, req)
+}
+
+// CreateLoginCode calls millrace.v1.MillraceService.CreateLoginCode.
+func (c *millraceServiceClient) CreateLoginCode(ctx context.Context, req *connect.Request[api.CreateLoginCodeRequest]) (*connect.Response[api.User], error) {
+	return c.createLoginCode.CallUnary(ctx, req)
+}
+
+// RemoveUser calls millrace.v1.MillraceService.RemoveUser.
+func (c *millraceServiceClient) RemoveUser(ctx context.Context, req *connect.Request[api.RemoveUserRequest]) (*connect.Response[api.User], error) {
+	return c.removeUser.CallUnary(ctx, req)
+}
+
+// RenewLogin calls millrace.v1.MillraceService.RenewLogin.
+func (c *millraceServiceClient) RenewLogin(ctx context.Context, req *connect.Request[api.RenewLoginRequest]) (*connect.Response[api.LoginResponse], error) {
+	return c.renewLogin.CallUnary(ctx, req)
+}
+
+// SetSite calls millrace.v1.MillraceService.SetSite.
+func (c *millraceServiceClient) SetSite(ctx context.Context, req *connect.Request[api.SetSiteRequest]) (*connect.Response[api.Site], error) {
+	return c.setSite.CallUnary(ctx, req)
+}
+
+// RotateCA calls millrace.v1.MillraceService.RotateCA.
+func (c *millraceServiceClient) RotateCA(ctx context.Context, req *connect.Request[api.RotateCARequest]) (*connect.Response[api.CAState], error) {
+	return c.rotateCA.CallUnary(ctx, req)
 }
 
 // AddMaster calls millrace.v1.MillraceService.AddMaster.
@@ -403,11 +722,46 @@ type MillraceServiceHandler interface {
 	// JobLogs streams an attempt's standard error.
 	JobLogs(context.Context, *connect.Request[api.JobLogsRequest], *connect.ServerStream[api.JobLogsResponse]) error
 	ListNodes(context.Context, *connect.Request[api.ListNodesRequest]) (*connect.Response[api.ListNodesResponse], error)
+	// DrainNode has a worker get nothing new and its blocks copied to others, or says what that would take. A drain that the other
+	// nodes have no room for is refused, and changes nothing.
+	DrainNode(context.Context, *connect.Request[api.DrainNodeRequest]) (*connect.Response[api.NodeDrain], error)
+	// GetDrain is how far that has come.
+	GetDrain(context.Context, *connect.Request[api.GetDrainRequest]) (*connect.Response[api.NodeDrain], error)
+	ResumeNode(context.Context, *connect.Request[api.ResumeNodeRequest]) (*connect.Response[api.Node], error)
+	// RemoveNode takes a worker out of the site for good that is drained, or lost: its certificate is revoked.
+	RemoveNode(context.Context, *connect.Request[api.RemoveNodeRequest]) (*connect.Response[api.Node], error)
+	// NodeLogs streams the last of what a node says of itself, or the output of its bootstrap actions.
+	NodeLogs(context.Context, *connect.Request[api.NodeLogsRequest], *connect.ServerStream[api.NodeLogsResponse]) error
+	// ExecNode runs a program on a node, for an administrator, unless the site has that switched off.
+	ExecNode(context.Context, *connect.Request[api.ExecNodeRequest], *connect.ServerStream[api.ExecNodeResponse]) error
 	GetCluster(context.Context, *connect.Request[api.GetClusterRequest]) (*connect.Response[api.Cluster], error)
 	ListClusters(context.Context, *connect.Request[api.ListClustersRequest]) (*connect.Response[api.ListClustersResponse], error)
+	// CreateCluster makes a cluster whose groups the fleet then fills. The same request id again is the same cluster.
+	CreateCluster(context.Context, *connect.Request[api.CreateClusterRequest]) (*connect.Response[api.Cluster], error)
+	// ResizeCluster changes the groups' targets, or says what that would take; the fleet makes it so. The last one counts.
+	ResizeCluster(context.Context, *connect.Request[api.ResizeClusterRequest]) (*connect.Response[api.ResizeClusterResponse], error)
+	SetCluster(context.Context, *connect.Request[api.SetClusterRequest]) (*connect.Response[api.Cluster], error)
+	// TerminateCluster ends a cluster's jobs, lets its nodes go, and deletes its files. There is no way back.
+	TerminateCluster(context.Context, *connect.Request[api.TerminateClusterRequest]) (*connect.Response[api.Cluster], error)
+	ListEvents(context.Context, *connect.Request[api.ListEventsRequest]) (*connect.Response[api.ListEventsResponse], error)
 	CreateJoinToken(context.Context, *connect.Request[api.CreateJoinTokenRequest]) (*connect.Response[api.JoinToken], error)
 	ListJoinTokens(context.Context, *connect.Request[api.ListJoinTokensRequest]) (*connect.Response[api.ListJoinTokensResponse], error)
 	RevokeJoinToken(context.Context, *connect.Request[api.RevokeJoinTokenRequest]) (*connect.Response[api.RevokeJoinTokenResponse], error)
+	// ListBinaries are the programs that a master hands to machines that come with a join token.
+	ListBinaries(context.Context, *connect.Request[api.ListBinariesRequest]) (*connect.Response[api.ListBinariesResponse], error)
+	// CreateUser makes a person known and gives the code for their login, once.
+	CreateUser(context.Context, *connect.Request[api.CreateUserRequest]) (*connect.Response[api.User], error)
+	ListUsers(context.Context, *connect.Request[api.ListUsersRequest]) (*connect.Response[api.ListUsersResponse], error)
+	// CreateLoginCode gives a further code to somebody who is known, for another machine.
+	CreateLoginCode(context.Context, *connect.Request[api.CreateLoginCodeRequest]) (*connect.Response[api.User], error)
+	// RemoveUser makes a person's certificates worthless.
+	RemoveUser(context.Context, *connect.Request[api.RemoveUserRequest]) (*connect.Response[api.User], error)
+	// RenewLogin gives the caller, a person, a fresh certificate.
+	RenewLogin(context.Context, *connect.Request[api.RenewLoginRequest]) (*connect.Response[api.LoginResponse], error)
+	// SetSite changes what holds for the whole site.
+	SetSite(context.Context, *connect.Request[api.SetSiteRequest]) (*connect.Response[api.Site], error)
+	// RotateCA has the site take up a new CA step by step, without an interruption, and says how far it has come.
+	RotateCA(context.Context, *connect.Request[api.RotateCARequest]) (*connect.Response[api.CAState], error)
 	// AddMaster and RemoveMaster change the set of masters by one and answer when that is done.
 	AddMaster(context.Context, *connect.Request[api.AddMasterRequest]) (*connect.Response[api.Node], error)
 	RemoveMaster(context.Context, *connect.Request[api.RemoveMasterRequest]) (*connect.Response[api.Node], error)
@@ -494,6 +848,42 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 		connect.WithSchema(millraceServiceMethods.ByName("ListNodes")),
 		connect.WithHandlerOptions(opts...),
 	)
+	millraceServiceDrainNodeHandler := connect.NewUnaryHandler(
+		MillraceServiceDrainNodeProcedure,
+		svc.DrainNode,
+		connect.WithSchema(millraceServiceMethods.ByName("DrainNode")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceGetDrainHandler := connect.NewUnaryHandler(
+		MillraceServiceGetDrainProcedure,
+		svc.GetDrain,
+		connect.WithSchema(millraceServiceMethods.ByName("GetDrain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceResumeNodeHandler := connect.NewUnaryHandler(
+		MillraceServiceResumeNodeProcedure,
+		svc.ResumeNode,
+		connect.WithSchema(millraceServiceMethods.ByName("ResumeNode")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceRemoveNodeHandler := connect.NewUnaryHandler(
+		MillraceServiceRemoveNodeProcedure,
+		svc.RemoveNode,
+		connect.WithSchema(millraceServiceMethods.ByName("RemoveNode")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceNodeLogsHandler := connect.NewServerStreamHandler(
+		MillraceServiceNodeLogsProcedure,
+		svc.NodeLogs,
+		connect.WithSchema(millraceServiceMethods.ByName("NodeLogs")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceExecNodeHandler := connect.NewServerStreamHandler(
+		MillraceServiceExecNodeProcedure,
+		svc.ExecNode,
+		connect.WithSchema(millraceServiceMethods.ByName("ExecNode")),
+		connect.WithHandlerOptions(opts...),
+	)
 	millraceServiceGetClusterHandler := connect.NewUnaryHandler(
 		MillraceServiceGetClusterProcedure,
 		svc.GetCluster,
@@ -504,6 +894,36 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 		MillraceServiceListClustersProcedure,
 		svc.ListClusters,
 		connect.WithSchema(millraceServiceMethods.ByName("ListClusters")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceCreateClusterHandler := connect.NewUnaryHandler(
+		MillraceServiceCreateClusterProcedure,
+		svc.CreateCluster,
+		connect.WithSchema(millraceServiceMethods.ByName("CreateCluster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceResizeClusterHandler := connect.NewUnaryHandler(
+		MillraceServiceResizeClusterProcedure,
+		svc.ResizeCluster,
+		connect.WithSchema(millraceServiceMethods.ByName("ResizeCluster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceSetClusterHandler := connect.NewUnaryHandler(
+		MillraceServiceSetClusterProcedure,
+		svc.SetCluster,
+		connect.WithSchema(millraceServiceMethods.ByName("SetCluster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceTerminateClusterHandler := connect.NewUnaryHandler(
+		MillraceServiceTerminateClusterProcedure,
+		svc.TerminateCluster,
+		connect.WithSchema(millraceServiceMethods.ByName("TerminateCluster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceListEventsHandler := connect.NewUnaryHandler(
+		MillraceServiceListEventsProcedure,
+		svc.ListEvents,
+		connect.WithSchema(millraceServiceMethods.ByName("ListEvents")),
 		connect.WithHandlerOptions(opts...),
 	)
 	millraceServiceCreateJoinTokenHandler := connect.NewUnaryHandler(
@@ -522,6 +942,54 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 		MillraceServiceRevokeJoinTokenProcedure,
 		svc.RevokeJoinToken,
 		connect.WithSchema(millraceServiceMethods.ByName("RevokeJoinToken")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceListBinariesHandler := connect.NewUnaryHandler(
+		MillraceServiceListBinariesProcedure,
+		svc.ListBinaries,
+		connect.WithSchema(millraceServiceMethods.ByName("ListBinaries")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceCreateUserHandler := connect.NewUnaryHandler(
+		MillraceServiceCreateUserProcedure,
+		svc.CreateUser,
+		connect.WithSchema(millraceServiceMethods.ByName("CreateUser")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceListUsersHandler := connect.NewUnaryHandler(
+		MillraceServiceListUsersProcedure,
+		svc.ListUsers,
+		connect.WithSchema(millraceServiceMethods.ByName("ListUsers")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceCreateLoginCodeHandler := connect.NewUnaryHandler(
+		MillraceServiceCreateLoginCodeProcedure,
+		svc.CreateLoginCode,
+		connect.WithSchema(millraceServiceMethods.ByName("CreateLoginCode")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceRemoveUserHandler := connect.NewUnaryHandler(
+		MillraceServiceRemoveUserProcedure,
+		svc.RemoveUser,
+		connect.WithSchema(millraceServiceMethods.ByName("RemoveUser")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceRenewLoginHandler := connect.NewUnaryHandler(
+		MillraceServiceRenewLoginProcedure,
+		svc.RenewLogin,
+		connect.WithSchema(millraceServiceMethods.ByName("RenewLogin")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceSetSiteHandler := connect.NewUnaryHandler(
+		MillraceServiceSetSiteProcedure,
+		svc.SetSite,
+		connect.WithSchema(millraceServiceMethods.ByName("SetSite")),
+		connect.WithHandlerOptions(opts...),
+	)
+	millraceServiceRotateCAHandler := connect.NewUnaryHandler(
+		MillraceServiceRotateCAProcedure,
+		svc.RotateCA,
+		connect.WithSchema(millraceServiceMethods.ByName("RotateCA")),
 		connect.WithHandlerOptions(opts...),
 	)
 	millraceServiceAddMasterHandler := connect.NewUnaryHandler(
@@ -568,16 +1036,54 @@ func NewMillraceServiceHandler(svc MillraceServiceHandler, opts ...connect.Handl
 			millraceServiceJobLogsHandler.ServeHTTP(w, r)
 		case MillraceServiceListNodesProcedure:
 			millraceServiceListNodesHandler.ServeHTTP(w, r)
+		case MillraceServiceDrainNodeProcedure:
+			millraceServiceDrainNodeHandler.ServeHTTP(w, r)
+		case MillraceServiceGetDrainProcedure:
+			millraceServiceGetDrainHandler.ServeHTTP(w, r)
+		case MillraceServiceResumeNodeProcedure:
+			millraceServiceResumeNodeHandler.ServeHTTP(w, r)
+		case MillraceServiceRemoveNodeProcedure:
+			millraceServiceRemoveNodeHandler.ServeHTTP(w, r)
+		case MillraceServiceNodeLogsProcedure:
+			millraceServiceNodeLogsHandler.ServeHTTP(w, r)
+		case MillraceServiceExecNodeProcedure:
+			millraceServiceExecNodeHandler.ServeHTTP(w, r)
 		case MillraceServiceGetClusterProcedure:
 			millraceServiceGetClusterHandler.ServeHTTP(w, r)
 		case MillraceServiceListClustersProcedure:
 			millraceServiceListClustersHandler.ServeHTTP(w, r)
+		case MillraceServiceCreateClusterProcedure:
+			millraceServiceCreateClusterHandler.ServeHTTP(w, r)
+		case MillraceServiceResizeClusterProcedure:
+			millraceServiceResizeClusterHandler.ServeHTTP(w, r)
+		case MillraceServiceSetClusterProcedure:
+			millraceServiceSetClusterHandler.ServeHTTP(w, r)
+		case MillraceServiceTerminateClusterProcedure:
+			millraceServiceTerminateClusterHandler.ServeHTTP(w, r)
+		case MillraceServiceListEventsProcedure:
+			millraceServiceListEventsHandler.ServeHTTP(w, r)
 		case MillraceServiceCreateJoinTokenProcedure:
 			millraceServiceCreateJoinTokenHandler.ServeHTTP(w, r)
 		case MillraceServiceListJoinTokensProcedure:
 			millraceServiceListJoinTokensHandler.ServeHTTP(w, r)
 		case MillraceServiceRevokeJoinTokenProcedure:
 			millraceServiceRevokeJoinTokenHandler.ServeHTTP(w, r)
+		case MillraceServiceListBinariesProcedure:
+			millraceServiceListBinariesHandler.ServeHTTP(w, r)
+		case MillraceServiceCreateUserProcedure:
+			millraceServiceCreateUserHandler.ServeHTTP(w, r)
+		case MillraceServiceListUsersProcedure:
+			millraceServiceListUsersHandler.ServeHTTP(w, r)
+		case MillraceServiceCreateLoginCodeProcedure:
+			millraceServiceCreateLoginCodeHandler.ServeHTTP(w, r)
+		case MillraceServiceRemoveUserProcedure:
+			millraceServiceRemoveUserHandler.ServeHTTP(w, r)
+		case MillraceServiceRenewLoginProcedure:
+			millraceServiceRenewLoginHandler.ServeHTTP(w, r)
+		case MillraceServiceSetSiteProcedure:
+			millraceServiceSetSiteHandler.ServeHTTP(w, r)
+		case MillraceServiceRotateCAProcedure:
+			millraceServiceRotateCAHandler.ServeHTTP(w, r)
 		case MillraceServiceAddMasterProcedure:
 			millraceServiceAddMasterHandler.ServeHTTP(w, r)
 		case MillraceServiceRemoveMasterProcedure:
@@ -641,12 +1147,56 @@ func (UnimplementedMillraceServiceHandler) ListNodes(context.Context, *connect.R
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.ListNodes is not implemented"))
 }
 
+func (UnimplementedMillraceServiceHandler) DrainNode(context.Context, *connect.Request[api.DrainNodeRequest]) (*connect.Response[api.NodeDrain], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.DrainNode is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) GetDrain(context.Context, *connect.Request[api.GetDrainRequest]) (*connect.Response[api.NodeDrain], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.GetDrain is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) ResumeNode(context.Context, *connect.Request[api.ResumeNodeRequest]) (*connect.Response[api.Node], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.ResumeNode is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) RemoveNode(context.Context, *connect.Request[api.RemoveNodeRequest]) (*connect.Response[api.Node], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.RemoveNode is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) NodeLogs(context.Context, *connect.Request[api.NodeLogsRequest], *connect.ServerStream[api.NodeLogsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.NodeLogs is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) ExecNode(context.Context, *connect.Request[api.ExecNodeRequest], *connect.ServerStream[api.ExecNodeResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.ExecNode is not implemented"))
+}
+
 func (UnimplementedMillraceServiceHandler) GetCluster(context.Context, *connect.Request[api.GetClusterRequest]) (*connect.Response[api.Cluster], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.GetCluster is not implemented"))
 }
 
 func (UnimplementedMillraceServiceHandler) ListClusters(context.Context, *connect.Request[api.ListClustersRequest]) (*connect.Response[api.ListClustersResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.ListClusters is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) CreateCluster(context.Context, *connect.Request[api.CreateClusterRequest]) (*connect.Response[api.Cluster], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.CreateCluster is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) ResizeCluster(context.Context, *connect.Request[api.ResizeClusterRequest]) (*connect.Response[api.ResizeClusterResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.ResizeCluster is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) SetCluster(context.Context, *connect.Request[api.SetClusterRequest]) (*connect.Response[api.Cluster], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.SetCluster is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) TerminateCluster(context.Context, *connect.Request[api.TerminateClusterRequest]) (*connect.Response[api.Cluster], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.TerminateCluster is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) ListEvents(context.Context, *connect.Request[api.ListEventsRequest]) (*connect.Response[api.ListEventsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.ListEvents is not implemented"))
 }
 
 func (UnimplementedMillraceServiceHandler) CreateJoinToken(context.Context, *connect.Request[api.CreateJoinTokenRequest]) (*connect.Response[api.JoinToken], error) {
@@ -659,6 +1209,38 @@ func (UnimplementedMillraceServiceHandler) ListJoinTokens(context.Context, *conn
 
 func (UnimplementedMillraceServiceHandler) RevokeJoinToken(context.Context, *connect.Request[api.RevokeJoinTokenRequest]) (*connect.Response[api.RevokeJoinTokenResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.RevokeJoinToken is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) ListBinaries(context.Context, *connect.Request[api.ListBinariesRequest]) (*connect.Response[api.ListBinariesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.ListBinaries is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) CreateUser(context.Context, *connect.Request[api.CreateUserRequest]) (*connect.Response[api.User], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.CreateUser is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) ListUsers(context.Context, *connect.Request[api.ListUsersRequest]) (*connect.Response[api.ListUsersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.ListUsers is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) CreateLoginCode(context.Context, *connect.Request[api.CreateLoginCodeRequest]) (*connect.Response[api.User], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.CreateLoginCode is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) RemoveUser(context.Context, *connect.Request[api.RemoveUserRequest]) (*connect.Response[api.User], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.RemoveUser is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) RenewLogin(context.Context, *connect.Request[api.RenewLoginRequest]) (*connect.Response[api.LoginResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.RenewLogin is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) SetSite(context.Context, *connect.Request[api.SetSiteRequest]) (*connect.Response[api.Site], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.SetSite is not implemented"))
+}
+
+func (UnimplementedMillraceServiceHandler) RotateCA(context.Context, *connect.Request[api.RotateCARequest]) (*connect.Response[api.CAState], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.MillraceService.RotateCA is not implemented"))
 }
 
 func (UnimplementedMillraceServiceHandler) AddMaster(context.Context, *connect.Request[api.AddMasterRequest]) (*connect.Response[api.Node], error) {

@@ -41,10 +41,16 @@ const (
 const (
 	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
 	JoinServiceJoinProcedure = "/millrace.v1.JoinService/Join"
+	// JoinServiceLoginProcedure is the fully-qualified name of the JoinService's Login RPC.
+	JoinServiceLoginProcedure = "/millrace.v1.JoinService/Login"
+	// JoinServiceReachProcedure is the fully-qualified name of the JoinService's Reach RPC.
+	JoinServiceReachProcedure = "/millrace.v1.JoinService/Reach"
 	// MasterServiceAnnounceProcedure is the fully-qualified name of the MasterService's Announce RPC.
 	MasterServiceAnnounceProcedure = "/millrace.v1.MasterService/Announce"
 	// WorkerServiceSessionProcedure is the fully-qualified name of the WorkerService's Session RPC.
 	WorkerServiceSessionProcedure = "/millrace.v1.WorkerService/Session"
+	// WorkerServiceMembersProcedure is the fully-qualified name of the WorkerService's Members RPC.
+	WorkerServiceMembersProcedure = "/millrace.v1.WorkerService/Members"
 )
 
 // JoinServiceClient is a client for the millrace.v1.JoinService service.
@@ -52,6 +58,12 @@ type JoinServiceClient interface {
 	// Join trades a token for a certificate. Joining again with the id and key
 	// of a node that is already admitted needs its certificate, no token.
 	Join(context.Context, *connect.Request[api.JoinRequest]) (*connect.Response[api.JoinResponse], error)
+	// Login trades a person's code for a certificate.
+	Login(context.Context, *connect.Request[api.LoginRequest]) (*connect.Response[api.LoginResponse], error)
+	// Reach has a master connect back to the caller's own address, for who holds a token, and says what the token is for and what the
+	// caller must be able to reach in turn: so that whatever is in the way is told before the node joins. The token is not used up.
+	// Every master answers it, with what it knows itself.
+	Reach(context.Context, *connect.Request[api.ReachRequest]) (*connect.Response[api.ReachResponse], error)
 }
 
 // NewJoinServiceClient constructs a client for the millrace.v1.JoinService service. By default, it
@@ -71,12 +83,26 @@ func NewJoinServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(joinServiceMethods.ByName("Join")),
 			connect.WithClientOptions(opts...),
 		),
+		login: connect.NewClient[api.LoginRequest, api.LoginResponse](
+			httpClient,
+			baseURL+JoinServiceLoginProcedure,
+			connect.WithSchema(joinServiceMethods.ByName("Login")),
+			connect.WithClientOptions(opts...),
+		),
+		reach: connect.NewClient[api.ReachRequest, api.ReachResponse](
+			httpClient,
+			baseURL+JoinServiceReachProcedure,
+			connect.WithSchema(joinServiceMethods.ByName("Reach")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // joinServiceClient implements JoinServiceClient.
 type joinServiceClient struct {
-	join *connect.Client[api.JoinRequest, api.JoinResponse]
+	join  *connect.Client[api.JoinRequest, api.JoinResponse]
+	login *connect.Client[api.LoginRequest, api.LoginResponse]
+	reach *connect.Client[api.ReachRequest, api.ReachResponse]
 }
 
 // Join calls millrace.v1.JoinService.Join.
@@ -84,11 +110,27 @@ func (c *joinServiceClient) Join(ctx context.Context, req *connect.Request[api.J
 	return c.join.CallUnary(ctx, req)
 }
 
+// Login calls millrace.v1.JoinService.Login.
+func (c *joinServiceClient) Login(ctx context.Context, req *connect.Request[api.LoginRequest]) (*connect.Response[api.LoginResponse], error) {
+	return c.login.CallUnary(ctx, req)
+}
+
+// Reach calls millrace.v1.JoinService.Reach.
+func (c *joinServiceClient) Reach(ctx context.Context, req *connect.Request[api.ReachRequest]) (*connect.Response[api.ReachResponse], error) {
+	return c.reach.CallUnary(ctx, req)
+}
+
 // JoinServiceHandler is an implementation of the millrace.v1.JoinService service.
 type JoinServiceHandler interface {
 	// Join trades a token for a certificate. Joining again with the id and key
 	// of a node that is already admitted needs its certificate, no token.
 	Join(context.Context, *connect.Request[api.JoinRequest]) (*connect.Response[api.JoinResponse], error)
+	// Login trades a person's code for a certificate.
+	Login(context.Context, *connect.Request[api.LoginRequest]) (*connect.Response[api.LoginResponse], error)
+	// Reach has a master connect back to the caller's own address, for who holds a token, and says what the token is for and what the
+	// caller must be able to reach in turn: so that whatever is in the way is told before the node joins. The token is not used up.
+	// Every master answers it, with what it knows itself.
+	Reach(context.Context, *connect.Request[api.ReachRequest]) (*connect.Response[api.ReachResponse], error)
 }
 
 // NewJoinServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -104,10 +146,26 @@ func NewJoinServiceHandler(svc JoinServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(joinServiceMethods.ByName("Join")),
 		connect.WithHandlerOptions(opts...),
 	)
+	joinServiceLoginHandler := connect.NewUnaryHandler(
+		JoinServiceLoginProcedure,
+		svc.Login,
+		connect.WithSchema(joinServiceMethods.ByName("Login")),
+		connect.WithHandlerOptions(opts...),
+	)
+	joinServiceReachHandler := connect.NewUnaryHandler(
+		JoinServiceReachProcedure,
+		svc.Reach,
+		connect.WithSchema(joinServiceMethods.ByName("Reach")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.v1.JoinService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case JoinServiceJoinProcedure:
 			joinServiceJoinHandler.ServeHTTP(w, r)
+		case JoinServiceLoginProcedure:
+			joinServiceLoginHandler.ServeHTTP(w, r)
+		case JoinServiceReachProcedure:
+			joinServiceReachHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -119,6 +177,14 @@ type UnimplementedJoinServiceHandler struct{}
 
 func (UnimplementedJoinServiceHandler) Join(context.Context, *connect.Request[api.JoinRequest]) (*connect.Response[api.JoinResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.JoinService.Join is not implemented"))
+}
+
+func (UnimplementedJoinServiceHandler) Login(context.Context, *connect.Request[api.LoginRequest]) (*connect.Response[api.LoginResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.JoinService.Login is not implemented"))
+}
+
+func (UnimplementedJoinServiceHandler) Reach(context.Context, *connect.Request[api.ReachRequest]) (*connect.Response[api.ReachResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.JoinService.Reach is not implemented"))
 }
 
 // MasterServiceClient is a client for the millrace.v1.MasterService service.
@@ -201,6 +267,8 @@ type WorkerServiceClient interface {
 	// FAILED_PRECONDITION with the leader's address in the error's metadata
 	// (header Millrace-Leader).
 	Session(context.Context) *connect.BidiStreamForClient[api.WorkerMessage, api.MasterMessage]
+	// Members says who may speak to the calling node's own port.
+	Members(context.Context, *connect.Request[api.MembersRequest]) (*connect.Response[api.MembersResponse], error)
 }
 
 // NewWorkerServiceClient constructs a client for the millrace.v1.WorkerService service. By default,
@@ -220,17 +288,29 @@ func NewWorkerServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(workerServiceMethods.ByName("Session")),
 			connect.WithClientOptions(opts...),
 		),
+		members: connect.NewClient[api.MembersRequest, api.MembersResponse](
+			httpClient,
+			baseURL+WorkerServiceMembersProcedure,
+			connect.WithSchema(workerServiceMethods.ByName("Members")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // workerServiceClient implements WorkerServiceClient.
 type workerServiceClient struct {
 	session *connect.Client[api.WorkerMessage, api.MasterMessage]
+	members *connect.Client[api.MembersRequest, api.MembersResponse]
 }
 
 // Session calls millrace.v1.WorkerService.Session.
 func (c *workerServiceClient) Session(ctx context.Context) *connect.BidiStreamForClient[api.WorkerMessage, api.MasterMessage] {
 	return c.session.CallBidiStream(ctx)
+}
+
+// Members calls millrace.v1.WorkerService.Members.
+func (c *workerServiceClient) Members(ctx context.Context, req *connect.Request[api.MembersRequest]) (*connect.Response[api.MembersResponse], error) {
+	return c.members.CallUnary(ctx, req)
 }
 
 // WorkerServiceHandler is an implementation of the millrace.v1.WorkerService service.
@@ -239,6 +319,8 @@ type WorkerServiceHandler interface {
 	// FAILED_PRECONDITION with the leader's address in the error's metadata
 	// (header Millrace-Leader).
 	Session(context.Context, *connect.BidiStream[api.WorkerMessage, api.MasterMessage]) error
+	// Members says who may speak to the calling node's own port.
+	Members(context.Context, *connect.Request[api.MembersRequest]) (*connect.Response[api.MembersResponse], error)
 }
 
 // NewWorkerServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -254,10 +336,18 @@ func NewWorkerServiceHandler(svc WorkerServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(workerServiceMethods.ByName("Session")),
 		connect.WithHandlerOptions(opts...),
 	)
+	workerServiceMembersHandler := connect.NewUnaryHandler(
+		WorkerServiceMembersProcedure,
+		svc.Members,
+		connect.WithSchema(workerServiceMethods.ByName("Members")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.v1.WorkerService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case WorkerServiceSessionProcedure:
 			workerServiceSessionHandler.ServeHTTP(w, r)
+		case WorkerServiceMembersProcedure:
+			workerServiceMembersHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -269,4 +359,8 @@ type UnimplementedWorkerServiceHandler struct{}
 
 func (UnimplementedWorkerServiceHandler) Session(context.Context, *connect.BidiStream[api.WorkerMessage, api.MasterMessage]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.WorkerService.Session is not implemented"))
+}
+
+func (UnimplementedWorkerServiceHandler) Members(context.Context, *connect.Request[api.MembersRequest]) (*connect.Response[api.MembersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.v1.WorkerService.Members is not implemented"))
 }

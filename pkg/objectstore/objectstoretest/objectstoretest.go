@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -17,11 +18,27 @@ import (
 	"millrace/pkg/objectstore"
 )
 
+// Subject is a kind of store, to be held against the specification.
+type Subject struct {
+	// New makes a store, and names a bucket of it in which there is nothing.
+	New func(t *testing.T) (s objectstore.Store, bucket string)
+	// Files says that its objects are files: written in order, once, by one writer of a path at a time, and without
+	// metadata; and that its buckets are not made by requests.
+	Files bool
+}
+
 // Run holds a store against the specification. It makes buckets of its own,
 // with random names, and removes them.
 func Run(t *testing.T, newStore func(t *testing.T) objectstore.Store) {
-	for name, test := range map[string]func(*testing.T, objectstore.Store, string){
-		"buckets":                 buckets,
+	Subject{New: func(t *testing.T) (objectstore.Store, string) {
+		s := newStore(t)
+		return s, Bucket(t, s)
+	}}.Run(t)
+}
+
+// Run holds it against the specification.
+func (s Subject) Run(t *testing.T) {
+	tests := map[string]func(*testing.T, objectstore.Store, string){
 		"objects":                 objects,
 		"a big object":            bigObject,
 		"strange keys":            strangeKeys,
@@ -36,15 +53,29 @@ func Run(t *testing.T, newStore func(t *testing.T) objectstore.Store) {
 		"upload":                  upload,
 		"upload of an empty part": uploadEmpty,
 		"upload aborted":          uploadAborted,
-		"uploads are listed":      uploadsListed,
 		"upload refuses":          uploadRefuses,
 		"parts at once":           partsAtOnce,
 		"cancelled context":       cancelled,
 		"presigned URLs":          presigned,
-	} {
+	}
+	further := map[string]func(*testing.T, objectstore.Store, string){
+		"buckets":            buckets,
+		"metadata":           metadata,
+		"parts in any order": partsInAnyOrder,
+		"uploads are listed": uploadsListed,
+	}
+	if s.Files {
+		further = map[string]func(*testing.T, objectstore.Store, string){
+			"parts in order":    partsInOrder,
+			"one upload a path": oneUploadAPath,
+			"folders":           folders,
+		}
+	}
+	maps.Copy(tests, further)
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := newStore(t)
-			test(t, s, Bucket(t, s))
+			store, bucket := s.New(t)
+			test(t, store, bucket)
 		})
 	}
 }
@@ -116,7 +147,7 @@ func objects(t *testing.T, s objectstore.Store, bucket string) {
 		data := bytes.Repeat([]byte("x"), size)
 		key := fmt.Sprintf("dir/of-%d", size)
 		o, err := s.Put(ctx, bucket, key, bytes.NewReader(data), int64(size), objectstore.PutOptions{
-			ContentType: "text/plain", Metadata: map[string]string{"millrace-job": "s-1", "Millrace-Task": "r-00001"},
+			ContentType: "text/plain",
 		})
 		require.NoError(t, err)
 		require.NotEmpty(t, o.ETag)
@@ -128,8 +159,6 @@ func objects(t *testing.T, s objectstore.Store, bucket string) {
 		require.EqualValues(t, size, h.Size)
 		require.Equal(t, o.ETag, h.ETag)
 		require.False(t, h.ModifiedAt.IsZero())
-		require.Equal(t, "s-1", h.Metadata["millrace-job"])
-		require.Equal(t, "r-00001", h.Metadata["millrace-task"])
 		require.Equal(t, string(data), get(t, s, bucket, key, 0, -1))
 	}
 	put(t, s, bucket, "dir/of-1", "written again")
@@ -139,6 +168,25 @@ func objects(t *testing.T, s objectstore.Store, bucket string) {
 	require.Error(t, err, "fewer bytes than were announced")
 	_, err = s.Head(ctx, bucket, "short")
 	require.ErrorIs(t, err, objectstore.ErrNotExist)
+}
+
+func metadata(t *testing.T, s objectstore.Store, bucket string) {
+	ctx := t.Context()
+	meta := map[string]string{"millrace-job": "s-1", "Millrace-Task": "r-00001"}
+	_, err := s.Put(ctx, bucket, "put", strings.NewReader(""), 0, objectstore.PutOptions{Metadata: meta})
+	require.NoError(t, err)
+	id, err := s.CreateUpload(ctx, bucket, "uploaded", meta)
+	require.NoError(t, err)
+	p, err := s.UploadPart(ctx, bucket, "uploaded", id, 1, []byte("x"))
+	require.NoError(t, err)
+	_, err = s.CompleteUpload(ctx, bucket, "uploaded", id, []objectstore.Part{p})
+	require.NoError(t, err)
+	for _, key := range []string{"put", "uploaded"} {
+		h, err := s.Head(ctx, bucket, key)
+		require.NoError(t, err)
+		require.Equal(t, "s-1", h.Metadata["millrace-job"])
+		require.Equal(t, "r-00001", h.Metadata["millrace-task"])
+	}
 }
 
 // bigObject comes from a reader that can be read once only, as from a pipe.
@@ -280,6 +328,13 @@ func listing(t *testing.T, s objectstore.Store, bucket string) {
 		{"", o{Max: 2, Delimiter: true}, []string{"a", "b-x"}},
 		{"", o{StartAfter: "b/1"}, []string{"b/2", "b/c/3", "c/4", "d"}},
 		{"b/", o{StartAfter: "b/1", Max: 1}, []string{"b/2"}},
+		{"b", o{StartAfter: "b-x"}, []string{"b/1", "b/2", "b/c/3"}},
+		{"b", o{StartAfter: "b"}, []string{"b-x", "b/1", "b/2", "b/c/3"}},
+		{"b/", o{StartAfter: "a"}, []string{"b/1", "b/2", "b/c/3"}},
+		{"b/", o{StartAfter: "b/c/"}, []string{"b/c/3"}},
+		{"b/", o{StartAfter: "c"}, nil},
+		{"", o{StartAfter: "b-x", Delimiter: true}, []string{"[b/]", "[c/]", "d"}},
+		{"", o{StartAfter: "b/", Delimiter: true}, []string{"[c/]", "d"}},
 	} {
 		require.Equal(t, c.want, list(t, s, bucket, c.prefix, c.o), "prefix %q, %+v", c.prefix, c.o)
 	}
@@ -300,7 +355,7 @@ func listingMany(t *testing.T, s objectstore.Store, bucket string) {
 	for range 16 {
 		wg.Go(func() {
 			for i := range work {
-				_, err := s.Put(t.Context(), bucket, fmt.Sprintf("many/%05d", i), strings.NewReader("x"), 1, objectstore.PutOptions{})
+				_, err := s.Put(t.Context(), bucket, fmt.Sprintf("many/%05d", i), strings.NewReader(""), 0, objectstore.PutOptions{})
 				if err != nil {
 					t.Error(err)
 				}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package blockstore
+
+func (f osFile) Written(offset, length int64) {}
+
+func (f osFile) Forget() {}
