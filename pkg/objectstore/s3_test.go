@@ -92,6 +92,36 @@ func TestAStoreThatIsBusyIsAskedAgain(t *testing.T) {
 	require.Equal(t, "all of it", o.ETag, "the body is sent anew")
 }
 
+// A new upload that nobody waits for any more, but that the store makes all the same, is not left there.
+func TestAnUploadThatIsMadeTooLate(t *testing.T) {
+	made, goOn, aborted := make(chan struct{}), make(chan struct{}), make(chan string, 1)
+	s, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodPost:
+			close(made)
+			<-goOn
+			_, _ = io.WriteString(w, `<InitiateMultipartUploadResult><UploadId>late</UploadId></InitiateMultipartUploadResult>`)
+		case http.MethodDelete:
+			aborted <- r.URL.Query().Get("uploadId")
+			w.WriteHeader(http.StatusNoContent)
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := s.CreateUpload(ctx, "bucket", "key", nil)
+		ended <- err
+	}()
+	<-made
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled, "before the store has answered")
+	close(goOn)
+	require.Equal(t, "late", <-aborted)
+
+	_, err := s.CreateUpload(ctx, "bucket", "key", nil) // would close made again
+	require.ErrorIs(t, err, context.Canceled, "nothing is asked for that nobody waits for")
+}
+
 func TestBodyCutShort(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"e"`)

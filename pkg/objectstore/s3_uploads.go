@@ -4,17 +4,49 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 )
 
+// unwantedTime is how long the answer to a request for a new upload is waited for when its caller waits no more.
+const unwantedTime = time.Minute
+
+// CreateUpload is Store's. Such a request cannot be taken back: what has left this machine may reach the store much later, when a network
+// is mended or a store goes on, and then there is an upload that nobody knows. So it is heard to its end, and what nobody wants by then aborted.
 func (s *s3Store) CreateUpload(ctx context.Context, bucket, key string, metadata map[string]string) (string, error) {
 	ctx = listen(ctx)
 	if err := checkNames("create upload", bucket, key); err != nil {
 		return "", err
 	}
-	id, err := s.core.NewMultipartUpload(ctx, bucket, key, minio.PutObjectOptions{UserMetadata: metadata})
-	return id, s.fail(ctx, "create upload", bucket, key, err)
+	if err := ctx.Err(); err != nil {
+		return "", s.fail(ctx, "create upload", bucket, key, err)
+	}
+	type answer struct {
+		id  string
+		err error
+	}
+	answered, unwanted := make(chan answer), make(chan struct{})
+	asked, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer giveUp()
+		id, err := s.core.NewMultipartUpload(asked, bucket, key, minio.PutObjectOptions{UserMetadata: metadata})
+		select {
+		case answered <- answer{id, err}:
+		case <-unwanted:
+			if err == nil {
+				_ = Retrying(s, Retry{}).AbortUpload(asked, bucket, key, id) // if it stays all the same: it is empty, and stores drop it
+			}
+		}
+	}()
+	select {
+	case a := <-answered:
+		return a.id, s.fail(ctx, "create upload", bucket, key, a.err)
+	case <-ctx.Done():
+		time.AfterFunc(unwantedTime, giveUp)
+		close(unwanted)
+		return "", s.fail(ctx, "create upload", bucket, key, ctx.Err())
+	}
 }
 
 func (s *s3Store) UploadPart(ctx context.Context, bucket, key, id string, number int, data []byte) (Part, error) {

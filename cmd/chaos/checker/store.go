@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -106,9 +108,31 @@ func (s *Store) get(ctx context.Context, bucket, key string) ([]byte, error) {
 
 func missing(err error) bool { return err != nil && minio.ToErrorResponse(err).Code == minio.NoSuchKey }
 
-// Unfinished lists the uploads of a key that are neither completed nor aborted, with the number of their parts. A MinIO that was
+// Upload is one that is neither completed nor aborted.
+type Upload struct {
+	Key, ID string
+	Parts   int
+	Begun   time.Time
+}
+
+func (u Upload) String() string {
+	return fmt.Sprintf("%s: upload %s with %d parts, begun %s", u.Key, u.ID, u.Parts, u.Begun.UTC().Format("15:04:05.000"))
+}
+
+// Late says whether an upload may be there, of jobs that write its key and have all ended: a request for one that a master sent before it was
+// killed, and that the network delivered when no such job ran any more, cannot be taken back. Nothing can be in it.
+func (u Upload) Late(jobs []Status) bool {
+	for _, j := range jobs {
+		if j.SubmittedAt == nil || j.EndedAt == nil || u.Begun.After(*j.SubmittedAt) && u.Begun.Before(*j.EndedAt) {
+			return false
+		}
+	}
+	return u.Parts == 0 && slices.ContainsFunc(jobs, func(j Status) bool { return !u.Begun.Before(*j.EndedAt) })
+}
+
+// Unfinished lists the uploads of a key that are neither completed nor aborted. A MinIO that was
 // killed in the midst of completing one may list it on and deny that it is there: that holds nothing, and does not count.
-func (s *Store) Unfinished(ctx context.Context, bucket, key string) (left []string, err error) {
+func (s *Store) Unfinished(ctx context.Context, bucket, key string) (left []Upload, err error) {
 	found, err := s.c.ListMultipartUploads(ctx, bucket, key, "", "", "", 1000)
 	if err != nil {
 		return nil, fmt.Errorf("list the uploads of %s/%s: %w", bucket, key, err)
@@ -121,7 +145,7 @@ func (s *Store) Unfinished(ctx context.Context, bucket, key string) (left []stri
 		if err != nil {
 			return nil, fmt.Errorf("list the parts of an upload of %s/%s: %w", bucket, u.Key, err)
 		}
-		left = append(left, fmt.Sprintf("%s: upload %s with %d parts, begun %s", u.Key, u.UploadID, len(parts.ObjectParts), u.Initiated.UTC().Format("15:04:05.000")))
+		left = append(left, Upload{Key: u.Key, ID: u.UploadID, Parts: len(parts.ObjectParts), Begun: u.Initiated})
 	}
 	return left, nil
 }

@@ -29,10 +29,12 @@ func TestAReportSaysHowToReplay(t *testing.T) {
 		"move not 1, put done 4", "9 reads; in the end 3 files, 5 blocks, 15 replicas of 300 bytes, whole 1m0s after the last fault"} {
 		require.Contains(t, out.String(), said)
 	}
-	r.Found, r.Private = nil, false
+	require.NotContains(t, out.String(), "on their way")
+	r.Found, r.Private, r.LateUploads = nil, false, 2
 	out.Reset()
 	r.Print(&out)
 	require.Contains(t, out.String(), "no discrepancy\n")
+	require.Contains(t, out.String(), "2 empty uploads came of requests that were on their way when their job ended")
 	require.Contains(t, out.String(), "no partitions, no full disks", "a run that could not do all says so")
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,34 +155,45 @@ func (t *Trial) lookAtAll(ctx context.Context) {
 	}
 }
 
-// uploads waits until no upload of an output is unfinished.
+// uploads waits until no upload of an output is unfinished, but for those that came too late to be anybody's.
 func (t *Trial) uploads(ctx context.Context) {
-	keys := map[string]string{} // the job that names a part
+	writers := map[string][]string{} // the jobs that name a part
 	for _, j := range t.book.Jobs() {
 		for _, key := range j.Parts {
 			if strings.HasPrefix(key, workload.FilesOfJobs) {
 				break // what was begun there is looked for on the disks
 			}
-			keys[key] = j.Name
+			writers[key] = append(writers[key], j.Name)
 		}
 	}
 	for {
-		left := map[string]string{}
-		for key := range keys {
+		left, late := map[string]string{}, 0
+		for key, names := range writers {
 			found, err := t.store.Unfinished(ctx, workload.OutputBucket, key)
 			if err != nil {
 				left[key] = fmt.Sprint(err)
-			} else if len(found) > 0 {
-				left[key] = strings.Join(found, "; ")
+				continue
+			}
+			var jobs []checker.Status
+			for _, name := range names {
+				s, _ := t.book.Status(name)
+				jobs = append(jobs, s)
+			}
+			for _, u := range found {
+				if u.Late(jobs) {
+					late++
+				} else {
+					left[key] += u.String() + "; "
+				}
 			}
 		}
+		t.report.LateUploads = late
 		if len(left) == 0 {
 			return
 		}
-		maps.DeleteFunc(keys, func(key, _ string) bool { return left[key] == "" }) // what is clean stays so
 		if !sleep(ctx, time.Second) {
 			for key, what := range left {
-				t.book.Note(keys[key], "no upload is left", "%s", what)
+				t.book.Note(writers[key][0], "no upload is left", "%s", what)
 			}
 			return
 		}
