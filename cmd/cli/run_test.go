@@ -165,6 +165,23 @@ func TestSubmitPrintsTheIDAlone(t *testing.T) {
 	require.Nil(t, spec.GetStore(), "the context's own store is the site's")
 }
 
+func TestHadoopsPropertiesAreToldFromFlags(t *testing.T) {
+	m := &fakeMaster{jobs: []*api.Job{completed()}}
+	submit := []string{"job", "submit", "wordcount", "--input", "s3://input/", "--output", "s3://output/", "-D", "mapreduce.job.reduces=4", "-D", "mapreduce.task.timeout=60000", "-D", "mine=1",
+		"-D", "mapreduce.map.memory.mb=512", "-D", "mapreduce.reduce.memory.mb=512"}
+	o := newSession(t).serve(m).run(submit...)
+	require.Equal(t, 0, o.code, o.err)
+	require.Contains(t, o.err, "-D mapreduce.job.reduces only reaches the program: what it does in Hadoop is --reduces here\n")
+	require.Equal(t, 1, strings.Count(o.err, "--memory"), o.err)
+	require.Equal(t, 2, strings.Count(o.err, "only reaches"), o.err)
+	require.Equal(t, "4", m.submitted.GetSpec().GetProgram().GetProperties()["mapreduce.job.reduces"])
+
+	o = newSession(t).serve(m).run(append(submit, "--reduces", "4", "--memory", "512MiB")...)
+	require.NotContains(t, o.err, "only reaches", "the flags are there")
+	o = newSession(t).serve(m).run(append(submit, "--json")...)
+	require.Empty(t, o.err, "programs read it")
+}
+
 func TestTheEnvironmentsStoreGoesWithTheJob(t *testing.T) {
 	m := &fakeMaster{jobs: []*api.Job{completed()}}
 	s := newSession(t).serve(m)

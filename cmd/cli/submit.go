@@ -360,6 +360,7 @@ func firstWord(command string) string {
 func (c *call) programSettings(p, from *api.Program, ship *shipped, found *mistakes) error {
 	p.Env = pairs("--env", from.GetEnv(), c.StringSlice("env"), found)
 	p.Properties = pairs("-D", from.GetProperties(), c.StringSlice("property"), found)
+	c.tellHadoopNames(p.Properties)
 	var named []string
 	for _, f := range from.GetFiles() { // a job file's entries: names as typed
 		named = append(named, f.GetName())
