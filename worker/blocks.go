@@ -44,7 +44,7 @@ func (w *Worker) openBlocks() (*blocks, error) {
 	dirs := w.dataDirs()
 	b := &blocks{log: w.log.Named("blocks")}
 	var err error
-	b.store, err = blockstore.Open(blockstore.Config{Dirs: dirs, Cluster: w.id.Cluster, Reserve: w.blockReserve(dirs), Log: b.log, Failed: b.failed, Lost: b.relist})
+	b.store, err = w.openDisks(blockstore.Config{Dirs: dirs, Cluster: w.id.Cluster, Reserve: w.blockReserve(dirs), Log: b.log, Failed: b.failed, Lost: b.relist})
 	if err != nil {
 		return nil, err
 	}

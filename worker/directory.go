@@ -11,6 +11,7 @@ import "millrace/pkg/nodedir"
 //	segments/JOB/        map output
 //	blocks/              a core node's blocks, unless --data-dir names other folders
 //	data-dirs.json       the folders that it has ever named
+//	data-mounts.json     where their disks were mounted
 //	attempts/ATTEMPT/    where attempts run
 //	logs/JOB/            standard error of attempts, until it is in the object store
 //	programs/            shipped files by SHA-256

@@ -41,6 +41,10 @@ type Config struct {
 	KeepUnfinished time.Duration    // DefaultKeepUnfinished if 0
 	Now            func() time.Time // time.Now if nil
 
+	// MayBegin is asked before a folder that is no disk of a store's yet is made one, or made at all: an error takes it out, as a disk
+	// that does not work. Any may, if nil.
+	MayBegin func(dir string) error
+
 	// Failed is told of each disk that is taken out, once, when its blocks are gone from Blocks; by Open too. It is
 	// called in the middle of whatever met the failure: it may call Disks and Blocks, and must not wait for anything
 	// else of the store.
@@ -137,6 +141,9 @@ func configured(c Config) (*Store, error) {
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
+	}
+	if c.MayBegin == nil {
+		c.MayBegin = func(string) error { return nil }
 	}
 	if c.Failed == nil {
 		c.Failed = func(Disk) {}

@@ -54,6 +54,12 @@ func (d *disk) close() error {
 // open takes the folder and looks what is in it. A disk that does not work is taken out here; an error means that
 // the folder must not be used at all.
 func (d *disk) open(cluster string) (found, error) {
+	if _, err := d.s.FS.Stat(filepath.Join(d.root, diskFile)); errors.Is(err, fs.ErrNotExist) {
+		if err := d.s.MayBegin(d.root); err != nil {
+			_ = d.fail(err)
+			return found{}, nil
+		}
+	}
 	f, err := d.take(cluster)
 	if err == nil {
 		return f, nil

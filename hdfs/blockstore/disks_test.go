@@ -63,6 +63,28 @@ func TestFoldersThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestAFolderThatMayNotBegin(t *testing.T) {
+	ours, fresh := t.TempDir(), filepath.Join(t.TempDir(), "disk", "blocks")
+	require.NoError(t, open(t, blockstore.Config{Dirs: []string{ours}}).Close())
+	var asked, failed []string
+	c := blockstore.Config{
+		Dirs: []string{ours, fresh}, Cluster: "j-TEST",
+		MayBegin: func(dir string) error { asked = append(asked, dir); return errors.New("it is not mounted") },
+		Failed:   func(d blockstore.Disk) { failed = append(failed, d.Dir+": "+d.Problem) },
+	}
+	s, err := blockstore.Open(c)
+	require.NoError(t, err, "the other one goes on")
+	require.Equal(t, []string{fresh}, asked, "not of one that has begun")
+	require.Equal(t, []string{fresh + ": it is not mounted"}, failed)
+	require.NoDirExists(t, filepath.Dir(fresh))
+	require.NoError(t, s.Close())
+
+	c.Dirs = []string{fresh}
+	_, err = blockstore.Open(c)
+	require.ErrorIs(t, err, blockstore.ErrNoDisks)
+	require.ErrorContains(t, err, fresh+": it is not mounted")
+}
+
 // disks is a store on disks in memory.
 type disks struct {
 	fs     *faultyfs.FS
