@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"millrace/cmd/cli/s3source"
+	"millrace/cmd/cli/screen"
 	"millrace/pkg/api"
 	"millrace/pkg/api/apiconnect"
 	"millrace/pkg/client"
@@ -152,7 +154,19 @@ func (c *call) openStore() (objectstore.Store, error) {
 	}
 	c.sayStorage(s)
 	return objectstore.NewS3(objectstore.Config{Endpoint: s.S3.Endpoint, Region: s.S3.Region, AccessKey: s.S3.AccessKey,
-		SecretKey: s.S3.SecretKey, SessionToken: s.S3.SessionToken, CAPEM: s.S3.CABundle})
+		SecretKey: s.S3.SecretKey, SessionToken: s.S3.SessionToken, CAPEM: s.S3.CABundle, Waiting: c.sayWaiting(s.S3.Endpoint)})
+}
+
+// sayWaiting says once that the object store does not answer. A bar shows it by itself.
+func (c *call) sayWaiting(endpoint string) func() {
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			if !c.json && !screen.Drawn() {
+				fmt.Fprintf(c.env.Stderr, "the object store at %s has not answered for %v: waiting for it\n", endpoint, objectstore.WaitingAfter)
+			}
+		})
+	}
 }
 
 // sayStorage says which object store is used, when it is not what one would expect.

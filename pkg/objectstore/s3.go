@@ -30,6 +30,9 @@ type Config struct {
 	Retry Retry
 	// Stall bounds the time in which nothing of a body moves, either way. 0 means 20 s.
 	Stall time.Duration
+	// Waiting, if given, is called for each request that has gone without an answer for WaitingAfter, by any goroutine; the
+	// request does not return before it has.
+	Waiting func()
 }
 
 // s3Store speaks S3 through minio-go's Core: its Client hides parts, buffers
@@ -76,7 +79,7 @@ func NewS3(c Config) (Store, error) {
 	core, err := minio.NewCore(host, &minio.Options{
 		Creds:        credentials.NewStaticV4(c.AccessKey, c.SecretKey, c.SessionToken),
 		Secure:       secure,
-		Transport:    matching{&watched{base: transport, stall: c.Stall, firstByte: firstByte}},
+		Transport:    matching{&watched{base: transport, stall: c.Stall, firstByte: firstByte, waiting: c.Waiting}},
 		Region:       c.Region, // given, so that no request asks for it
 		BucketLookup: minio.BucketLookupPath,
 		MaxRetries:   1, // requests are repeated above, under one budget

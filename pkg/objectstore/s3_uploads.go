@@ -35,7 +35,7 @@ func (s *s3Store) CreateUpload(ctx context.Context, bucket, key string, metadata
 		case answered <- answer{id, err}:
 		case <-unwanted:
 			if err == nil {
-				_ = Retrying(s, Retry{}).AbortUpload(asked, bucket, key, id) // if it stays all the same: it is empty, and stores drop it
+				_ = Retrying(s, Retry{Patience: unwantedTime}).AbortUpload(asked, bucket, key, id) // if it stays all the same: it is empty, and stores drop it
 			}
 		}
 	}()

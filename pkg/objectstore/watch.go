@@ -21,7 +21,11 @@ type watched struct {
 	base      http.RoundTripper
 	stall     time.Duration // between two pieces of a body, either way
 	firstByte time.Duration // from the end of the request to the answer's header
+	waiting   func()        // Config's
 }
+
+// WaitingAfter is how long a request may go without an answer before Config.Waiting is called.
+const WaitingAfter = 5 * time.Second
 
 // firstByteOfRead bounds the wait for the answer to a GET or HEAD: a store has nothing to put together.
 const firstByteOfRead = time.Minute
@@ -53,6 +57,15 @@ func heard(ctx context.Context) (date time.Time, retryAfter time.Duration) {
 }
 
 func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
+	if w.waiting != nil {
+		told := make(chan struct{})
+		wait := time.AfterFunc(WaitingAfter, func() { w.waiting(); close(told) })
+		defer func() {
+			if !wait.Stop() {
+				<-told
+			}
+		}()
+	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	guard := &guard{cancel: cancel}
 	first := w.firstByte

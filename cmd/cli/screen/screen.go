@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,10 +39,17 @@ type Block struct {
 	once  sync.Once
 }
 
+// open counts the blocks that are drawn: a process has one terminal.
+var open atomic.Int32
+
+// Drawn says whether a block is on the screen: what else is written meanwhile would stand in its place.
+func Drawn() bool { return open.Load() > 0 }
+
 // Open draws what draw gives, again and again, until Close. draw is told how many columns a line may have; longer
 // lines are cut, and of more lines than the terminal has rows the first ones are shown. Lines are of ASCII.
 func Open(w io.Writer, draw func(width int) []string) *Block {
 	b := &Block{w: w, size: sizeOf(w), draw: draw, quit: make(chan struct{})}
+	open.Add(1)
 	b.redraw()
 	b.done.Go(func() {
 		tick := time.NewTicker(every)
@@ -64,6 +72,7 @@ func (b *Block) Close() {
 		close(b.quit)
 		b.done.Wait()
 		io.WriteString(b.w, clearBelow) // a terminal that is gone shows nothing either
+		open.Add(-1)
 	})
 }
 
