@@ -199,7 +199,7 @@ func (m *fakeMaster) Session(ctx context.Context, st *connect.BidiStream[api.Wor
 	}
 	m.mu.Lock()
 	at, moved := m.places[h.NodeId]
-	welcome := &api.SessionWelcome{Term: term, Cluster: h.Cluster, Role: h.Role, LeaseMs: 1000,
+	welcome := &api.SessionWelcome{Term: term, Cluster: h.Cluster, Role: h.Role, LeaseMs: 60_000,
 		Store: &api.ObjectStore{Endpoint: "http://memory"}, SystemPrefix: "s3://sys/p/"}
 	if moved {
 		welcome.Cluster, welcome.Role = at.cluster, at.role
@@ -238,7 +238,12 @@ func (m *fakeMaster) Session(ctx context.Context, st *connect.BidiStream[api.Wor
 			m.change(func() { s.err, s.over = err, true })
 			return nil
 		case <-ctx.Done():
-			m.change(func() { s.err, s.over = ctx.Err(), true })
+			err := ctx.Err()
+			select {
+			case err = <-ended: // if both are so, this came first
+			default:
+			}
+			m.change(func() { s.err, s.over = err, true })
 			return connect.NewError(connect.CodeAborted, ctx.Err())
 		case o := <-s.out:
 			if err := st.Send(o); err != nil {

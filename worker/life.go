@@ -122,7 +122,7 @@ func (w *Worker) live(ctx context.Context, p port) error {
 			w.log.Info("the node has another place", zap.Stringer("from", w.place()), zap.Stringer("to", to.to))
 		} else {
 			w.log.Info("worker stops")
-			w.settle(stopGrace)
+			w.settle(w.stopGrace)
 		}
 		endSession() // first: the leader can hand the rest out again at once
 		w.slots.killAll(errStopping)

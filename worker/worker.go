@@ -40,7 +40,7 @@ import (
 
 const (
 	fetchesAtOnce = 64 // shuffle requests open, over all reduces
-	stopGrace     = time.Second
+	stopGrace     = time.Second // for attempts that have just ended to be reported, when the node stops
 	stopPoll      = 10 * time.Millisecond
 	renewEvery    = 12 * time.Hour
 )
@@ -126,6 +126,7 @@ type Worker struct {
 	room      func() (int64, error) // bytes that attempts may still write to the disk
 	noRoom    time.Duration         // how long an attempt waits for some
 	noCore    time.Duration         // how long a map's segment waits for a core node to take it
+	stopGrace time.Duration         // the constant
 
 	leavePatience time.Duration
 
@@ -183,7 +184,7 @@ func New(c Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	return &Worker{cfg: c, log: c.Log, user: user, renewals: make(chan struct{}, 1), incarnation: hex.EncodeToString(life), pid: os.Getpid(), openStore: c.openStore,
-		room: roomFor(c.Dir), noRoom: noRoom, noCore: noCore, leavePatience: leavePatience}, nil
+		room: roomFor(c.Dir), noRoom: noRoom, noCore: noCore, stopGrace: stopGrace, leavePatience: leavePatience}, nil
 }
 
 // Run is the node's work, until ctx ends: then it leases no more, gives attempts a moment to

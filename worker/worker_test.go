@@ -201,6 +201,7 @@ func TestARunningAttemptIsKilledInTime(t *testing.T) {
 func TestSomebodyElsesSIGTERMCountsUnlessTheNodeStops(t *testing.T) {
 	m := newMaster(t)
 	n := m.worker("core", "CORE")
+	n.w.stopGrace = 5 * time.Second // all of it, as nobody takes the reports
 	l := mapLease(0, "term")
 	l.Split = &api.Split{Pieces: []*api.Piece{{Bucket: "b", Key: "small", Length: 5}, {Bucket: "b", Key: "large", Offset: 100, Length: 50}}}
 	n.lease(l)
@@ -314,6 +315,7 @@ func TestAttemptsOutliveTheSessionAndTheMaster(t *testing.T) {
 
 func TestASilentMasterIsLeftAndCameBackTo(t *testing.T) {
 	m := newMaster(t)
+	m.welcome = func(w *api.SessionWelcome, _ *api.WorkerHello) { w.LeaseMs = 1000 }
 	n := m.worker("core", "CORE")
 	m.change(func() { m.silent = true })
 	m.wait("the end of the session", func() bool { return m.sessions[n.id].over })
@@ -333,7 +335,7 @@ func TestShippedFilesAndLogs(t *testing.T) {
 	l := mapLease(0, "say=begin\n", "wait="+gate, "cat=sub/words.txt")
 	l.Program.Files = []*api.ShippedFile{{Name: "sub/words.txt", Sha256: hex.EncodeToString(sum[:]), Size: int64(len(text))}}
 	n.lease(l)
-	n.await("progress", func(g *api.WorkerMessage) bool { return len(g.GetHeartbeat().GetProgress()) > 0 })
+	n.await("progress", progressOf(l.Attempt)) // it has begun: its files are there, and its log
 
 	get := func(role security.Role, id, path string) *http.Response {
 		resp, err := m.tlsClient(role, id, security.NodeName(n.id)).Get(n.address() + path)

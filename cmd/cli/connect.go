@@ -17,9 +17,8 @@ import (
 )
 
 const (
-	// retryFor bounds how long a command waits for a master to answer: about as
-	// long as a new leader takes.
-	retryFor = 6 * time.Second
+	// retryFor bounds how long a command waits for a leader, where masters are: several times what a new one usually takes.
+	retryFor = 15 * time.Second
 	// refusedFor does so while nothing listens where the masters should be: about as long as one takes to be started again.
 	refusedFor = 3 * time.Second
 )
@@ -89,7 +88,7 @@ func (c *call) dial(retry time.Duration) (*connection, error) {
 	if len(servers) == 0 {
 		return nil, faultf(exitUnreachable, "name a master: --server https://HOST:PORT, or choose another context: millrace context list", "context %s names no master", ctx.Name)
 	}
-	cl, err := client.New(client.Config{Servers: servers, Credential: ctx.Credential(), UserAgent: "millrace/" + Version, RetryFor: retry, RefusedFor: refusedFor})
+	cl, err := client.New(client.Config{Servers: servers, Credential: ctx.Credential(), UserAgent: "millrace/" + Version, RetryFor: retry, RefusedFor: refusedFor, Waiting: c.sayNoLeader()})
 	if err != nil {
 		return nil, usagef("check --server and the context: millrace context show", "%s", err)
 	}
@@ -98,6 +97,18 @@ func (c *call) dial(retry time.Duration) (*connection, error) {
 		return nil, err
 	}
 	return &connection{Client: cl, cluster: c.clusterName(ctx), context: ctx, home: home}, nil
+}
+
+// sayNoLeader says once that a call to the masters takes its time.
+func (c *call) sayNoLeader() func(error) {
+	var once sync.Once
+	return func(error) {
+		once.Do(func() {
+			if !c.json && !screen.Drawn() {
+				fmt.Fprintf(c.env.Stderr, "no master has answered as the leader for %v: waiting for one\n", client.WaitingAfter)
+			}
+		})
+	}
 }
 
 func (c *call) servers() []string {

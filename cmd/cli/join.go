@@ -306,7 +306,7 @@ func (m *machine) joinOnce(ctx context.Context, masters []string, token security
 }
 
 // servesWithin is how long a node may take from its service's start until it serves.
-const servesWithin = 30 * time.Second
+const servesWithin = time.Minute
 
 // awaitServing waits until the node takes connections.
 func (m *machine) awaitServing(ctx context.Context, address, name string) error {

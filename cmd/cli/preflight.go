@@ -27,7 +27,7 @@ import (
 const mostSkew = 5 * time.Minute
 
 // outWithin bounds one connection to a master.
-const outWithin = 3 * time.Second
+const outWithin = 5 * time.Second
 
 // nodePorts are where a node of a role serves, host:port each.
 type nodePorts struct{ api, raft, gossip string }

@@ -117,7 +117,7 @@ func TestNodesOfThePoolComeBackWiped(t *testing.T) {
 	c.mr("cluster", "terminate", "secret", "--wait")
 	waitFor(t, "both nodes are free", func() (bool, string) { return len(c.nodes("POOL")) == 2, c.mr("node", "list") })
 	t.Logf("from terminate to free nodes: %s", time.Since(began).Round(time.Millisecond))
-	require.Empty(t, found())
+	waitFor(t, "nothing of it is left", func() (bool, string) { return len(found()) == 0, fmt.Sprint(found()) })
 	for _, pool := range []string{"pool-1", "pool-2"} {
 		for _, folder := range []string{"segments", "attempts", "logs", "programs"} {
 			require.NoError(t, filepath.WalkDir(filepath.Join(c.dir, pool, folder), func(path string, d os.DirEntry, err error) error {
@@ -143,8 +143,9 @@ func TestClustersThatEndEarly(t *testing.T) {
 	c.mr("cluster", "terminate", "big", "--wait")
 	waitFor(t, "its node is free", func() (bool, string) { return len(c.nodes("POOL")) == 1, c.mr("node", "list") })
 
-	c.mr("cluster", "create", "--name", "idle", "--core", "1", "--provider", "pool", "--auto-terminate", "1s")
+	c.mr("cluster", "create", "--name", "idle", "--core", "1", "--provider", "pool", "--auto-terminate", "1h")
 	job := c.submit("wordcount", "--cluster", "idle", "--input", "s3://data/in", "--output", "s3://data/o")
+	c.mr("cluster", "set", "idle", "--auto-terminate", "1s") // not before: a slow submit would find it ended
 	require.Equal(t, "COMPLETED", c.waitJob(job).str("state"))
 	waitFor(t, "it has ended by itself", func() (bool, string) {
 		v := c.json("cluster", "show", "idle")
@@ -173,8 +174,9 @@ func TestClustersThatEndWhileTheyAreCreated(t *testing.T) {
 		}
 		return files
 	}
-	waitFor(t, "both nodes run their action", func() (bool, string) { return len(left()) == 2, c.mr("node", "list") })
-	require.Len(t, c.running("sleep"), 2)
+	waitFor(t, "both nodes run their action", func() (bool, string) {
+		return len(left()) == 2 && len(c.running("sleep")) == 2, c.mr("node", "list")
+	})
 	ended := c.json("cluster", "terminate", "big", "--wait")
 	require.Equal(t, "TERMINATED", ended.str("state"), ended)
 	waitFor(t, "both nodes are free", func() (bool, string) { return len(c.nodes("POOL")) == 2, c.mr("node", "list") })

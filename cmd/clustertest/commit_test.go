@@ -194,7 +194,7 @@ func (k *kills) struck(t *testing.T, s *strike) {
 		k.c.stop()
 		k.startCluster()
 	}
-	master := k.c.nodes("MASTER")[0]
+	master := k.c.node("MASTER", 0)
 	r := startReader(k.store.direct, "data", fmt.Sprintf("out/%d/", k.jobs+1), oldSet, k.truth)
 	defer r.stop()
 	id := k.submit(t, s)

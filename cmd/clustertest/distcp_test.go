@@ -131,17 +131,25 @@ func TestDistcp(t *testing.T) {
 	id := c.submit("distcp", "--input", "s3://data/in/", "--output", "hdfs:///copy/")
 	wait()
 	var at string
-	for _, task := range c.jsonList("job", "tasks", id) {
-		list, _ := task["attempts"].([]any)
-		for _, a := range list {
-			if o := object(a.(map[string]any)); at == "" && o.str("state") == "RUNNING" {
-				at = o.str("node")
+	waitFor(t, "only the task that is held still runs", func() (bool, string) {
+		tasks := c.jsonList("job", "tasks", id)
+		open := 0
+		for _, task := range tasks {
+			list, _ := task["attempts"].([]any)
+			for _, a := range list {
+				if o := object(a.(map[string]any)); o.str("state") == "RUNNING" {
+					at = o.str("node")
+				}
+			}
+			if task.str("state") != "COMPLETED" {
+				open++
 			}
 		}
-	}
+		return open == 1 && at != "", fmt.Sprint(tasks)
+	})
 	i := slices.IndexFunc(c.nodes("CORE"), func(n object) bool { return n.str("id") == at || n.str("name") == at })
 	require.GreaterOrEqual(t, i, 0, "%q of %v", at, c.jsonList("job", "tasks", id))
-	c.kill(c.nodes("CORE")[i])
+	c.kill(c.node("CORE", i))
 	wait() // for another attempt
 	open()
 	job := c.waitJob(id)

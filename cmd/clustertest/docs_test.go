@@ -125,7 +125,7 @@ func (r *reader) close() {
 
 // do runs one command in the shell, whose variables stay; it says how it ended.
 func (r *reader) do(text string) (output string, code int) {
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*patience) // some of them build programs
 	defer cancel()
 	state := filepath.Join(r.home, "shell")
 	script := fmt.Sprintf("[ -f %[1]s ] && . %[1]s\ncd %[2]s\n%[3]s\ncode=$?\nexport -p > %[1]s\nexit $code\n", state, r.root, text)
@@ -135,6 +135,18 @@ func (r *reader) do(text string) (output string, code int) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Run() // its exit code says it
 	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+// count says how many lines of what a command prints have a word.
+func (r *reader) count(text, word string) int {
+	out, _ := r.do(text)
+	n := 0
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, word) {
+			n++
+		}
+	}
+	return n
 }
 
 // keep starts a command that stays in the foreground, and waits until it says that it is ready.
@@ -188,18 +200,18 @@ func (r *reader) run(c command) {
 			r.words["PORT"] = url[strings.LastIndexByte(url, ':')+1:]
 		}
 	case strings.HasPrefix(text, "millrace worker"):
-		before, _ := r.do("millrace node list --json | grep -c '\"RUNNING\"'")
+		before := r.count("millrace node list --json", "RUNNING")
 		r.keep(text, "")
 		waitFor(r.t, "one node more is running", func() (bool, string) {
-			now, _ := r.do("millrace node list --json | grep -c '\"RUNNING\"'")
-			return now > before, now
+			now := r.count("millrace node list --json", "RUNNING")
+			return now > before, fmt.Sprint(now)
 		})
 	case strings.HasPrefix(text, "millrace master run"):
-		before, _ := r.do("millrace master list --json | grep -c VOTER")
+		before := r.count("millrace master list --json", "VOTER")
 		r.keep(text, "")
 		waitFor(r.t, "one master more votes", func() (bool, string) {
-			now, _ := r.do("millrace master list --json | grep -c VOTER")
-			return now > before, now
+			now := r.count("millrace master list --json", "VOTER")
+			return now > before, fmt.Sprint(now)
 		})
 	default:
 		out, code := r.do(text)

@@ -244,10 +244,14 @@ func (c *cluster) submit(args ...string) string {
 	return c.json(append([]string{"job", "submit"}, args...)...).str("id")
 }
 
-// waitJob waits until the job has ended and returns it.
+// waitJob waits until the job has ended and returns it; a master may still have to come.
 func (c *cluster) waitJob(id string) object {
 	c.t.Helper()
-	r := c.try("job", "wait", id, "--json")
+	var r result
+	waitFor(c.t, "a master tells of job "+id, func() (bool, string) {
+		r = c.try("job", "wait", id, "--json")
+		return r.code != 3, r.err
+	})
 	var o object
 	require.NoError(c.t, json.Unmarshal([]byte(r.out), &o), "job wait %s: %s%s", id, r.out, r.err)
 	return o
@@ -264,7 +268,7 @@ func (c *cluster) waitJobUntil(id, what string, ok func(object) bool) object {
 	return last
 }
 
-// node finds a node by role and its place among those of its role, in the order of their names.
+// nodes are those of a role that run now, in the order of their names.
 func (c *cluster) nodes(role string) []object {
 	c.t.Helper()
 	var found []object
@@ -274,6 +278,40 @@ func (c *cluster) nodes(role string) []object {
 		}
 	}
 	return found
+}
+
+// node finds one by its place among those of its role, and waits for it: a node that this machine has held up may be lost for a moment.
+func (c *cluster) node(role string, place int) (found object) {
+	c.t.Helper()
+	waitFor(c.t, fmt.Sprintf("%d nodes of role %s run", place+1, role), func() (bool, string) {
+		nodes := c.nodes(role)
+		if place < len(nodes) {
+			found = nodes[place]
+		}
+		return found != nil, fmt.Sprint(nodes)
+	})
+	return found
+}
+
+// heldUp says whether a master's log has a line with the words, and a worker that came back after it: this machine has held the worker up for
+// longer than a lease, so that what it had counted as lost.
+func (c *cluster) heldUp(words string) bool {
+	logs, _ := filepath.Glob(filepath.Join(c.dir, "logs", "master*.log"))
+	for _, path := range logs {
+		data, _ := os.ReadFile(path)
+		if _, after, found := strings.Cut(string(data), words); found && strings.Contains(after, "worker connected") {
+			return true
+		}
+	}
+	return false
+}
+
+// requireNoneLost: no attempt of a job was lost, but by a node that this machine has held up.
+func (c *cluster) requireNoneLost(job object) {
+	c.t.Helper()
+	if !c.heldUp("its lease is over") {
+		require.Zero(c.t, job.num("attempts", "lost"), "running attempts are not lost: %v", job)
+	}
 }
 
 // kill ends a node's process with SIGKILL.

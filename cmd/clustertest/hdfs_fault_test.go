@@ -90,12 +90,15 @@ func TestBlockStoreNodeFails(t *testing.T) {
 		url := "hdfs:///" + name
 		t.Run(name+" while a file is written", func(t *testing.T) {
 			_, rest := c.midWrite(t, url, 1, size)
-			undo := strike(c, t, c.nodes("CORE")[i%3])
+			undo := strike(c, t, c.node("CORE", i%3))
 			rest()
 			c.requireFile(t, url, 1, size)
 			undo()
+			waitFor(t, "the block has its replicas", func() (bool, string) {
+				blocks := c.stat(url).Blocks
+				return len(blocks[0].Replicas) == 3, fmt.Sprint(blocks)
+			})
 			c.awaitHealthy()
-			require.Len(t, c.stat(url).Blocks[0].Replicas, 3)
 		})
 		t.Run(name+" while it is read", func(t *testing.T) {
 			cat := c.begin(t, "fs", "cat", url)

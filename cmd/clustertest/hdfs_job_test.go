@@ -3,6 +3,8 @@
 package clustertest
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -40,10 +42,12 @@ func TestJobsInTheBlockStore(t *testing.T) {
 	})
 
 	t.Run("a core node is killed while it runs", func(t *testing.T) {
-		id := c.submit("--mapper", "sleep 1; cat", "--reducer", `sed 's/\t$//'; sleep 1`, "--reduces", "2", "--input", "hdfs:///in/a-large.txt", "--output", "hdfs:///killed", "--split-size", "256KiB")
+		gate := filepath.Join(t.TempDir(), "gate")
+		id := c.submit("--mapper", "sleep 1; cat", "--reducer", `sed 's/\t$//'; until [ -e `+gate+` ]; do sleep 0.1; done`, "--reduces", "2", "--input", "hdfs:///in/a-large.txt", "--output", "hdfs:///killed", "--split-size", "256KiB")
 		c.waitJobUntil(id, "has a map that is done", func(o object) bool { return o.num("maps", "completed") > 0 })
 		require.Equal(t, 4, c.try("fs", "ls", "hdfs:///killed").code, "nothing is visible before the commit")
-		c.kill(c.nodes("CORE")[0])
+		c.kill(c.node("CORE", 0))
+		require.NoError(t, os.WriteFile(gate, nil, 0o600))
 		job := c.waitJob(id)
 		require.Equal(t, "COMPLETED", job.str("state"), job)
 		want := len(strings.Split(strings.TrimSuffix(string(in.objects["in/a-large.txt"]), "\n"), "\n"))

@@ -217,7 +217,7 @@ func TestBlockStoreWithoutCoreNodes(t *testing.T) {
 	t.Parallel() // it waits for a node to be lost
 	c := startCluster(t, "--core", "1", "--task", "0", "--slots", "1")
 	c.put(t, "hdfs:///there", 1, 100)
-	core := c.nodes("CORE")[0]
+	core := c.node("CORE", 0)
 	thaw := freeze(t, core)
 	c.awaitState(core.str("id"), "LOST")
 	r := c.tryIn(strings.NewReader("some"), "fs", "put", "-", "hdfs:///x")

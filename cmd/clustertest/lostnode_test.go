@@ -35,7 +35,7 @@ func TestALostNodeThatComesBack(t *testing.T) {
 				in.put(t, c, "data")
 				g := newGated(t)
 				id := g.submit(c, phase)
-				n := c.nodes(role)[0]
+				n := c.node(role, 0)
 				thaw := freeze(t, n)
 				c.awaitState(n.str("id"), "LOST")
 				g.open(t, g.mapGate)
@@ -100,7 +100,7 @@ func BenchmarkNodeKill(b *testing.B) {
 			"-D", "mapreduce.map.speculative=false", "-D", "mapreduce.reduce.speculative=false", "--output", "s3://data/kill/"+name)
 		if role != "" {
 			c.waitJobUntil(id, "half of the maps are done", func(o object) bool { return 2*o.num("maps", "completed") > o.num("maps", "total") })
-			n := c.nodes(role)[0]
+			n := c.node(role, 0)
 			c.kill(n)
 			defer c.awaitState(n.str("id"), "RUNNING") // dev starts it again
 		}

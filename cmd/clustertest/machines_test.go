@@ -310,13 +310,13 @@ func TestAJoinThatFailsNamesItsCause(t *testing.T) {
 	}
 
 	m1.firewall("7401/tcp", "7402/tcp", "7402/udp")
-	fails(3, "millrace: cannot reach 10.0.0.1:7400/tcp: open the port, or --advertise (no answer within 3s)\n")
+	fails(3, "millrace: cannot reach 10.0.0.1:7400/tcp: open the port, or --advertise (no answer within 5s)\n")
 	m1.firewall("7400/tcp", "7402/tcp")
-	fails(3, "millrace: cannot reach 10.0.0.1:7402/udp: open the port, or --advertise (no answer within 3s)\n")
+	fails(3, "millrace: cannot reach 10.0.0.1:7402/udp: open the port, or --advertise (no answer within 5s)\n")
 	m1.firewall("7400/tcp", "7402/tcp", "7402/udp")
 	m2.firewall("7410/tcp")
-	fails(3, "millrace: master m1 cannot reach 10.0.0.2:7412/tcp: open the port, or --advertise (no answer within 2s)\n",
-		"millrace: master m1 cannot reach 10.0.0.2:7412/udp: open the port, or --advertise (no answer within 2s)\n")
+	fails(3, "millrace: master m1 cannot reach 10.0.0.2:7412/tcp: open the port, or --advertise (no answer within 4s)\n",
+		"millrace: master m1 cannot reach 10.0.0.2:7412/udp: open the port, or --advertise (no answer within 4s)\n")
 	m2.firewall("7410/tcp", "7412/tcp", "7412/udp")
 
 	good := join

@@ -125,8 +125,10 @@ func TestWorkersDirectoryIsRemoved(t *testing.T) {
 			require.Zero(t, job.num("attempts", "failed"), job)
 			_, lines := readOutput(t, c, "data", "o/")
 			requireCounts(t, in.counts, lines)
-			require.FileExists(t, filepath.Join(c.dir, "core-1", "node.json"))
-			require.Len(t, c.nodes("CORE"), 2)
+			waitFor(t, "both nodes are well", func() (bool, string) { // the folder is looked at twice a second
+				_, err := os.Stat(filepath.Join(c.dir, "core-1", "node.json"))
+				return err == nil && len(c.nodes("CORE")) == 2, fmt.Sprint(err, c.jsonList("node", "list"))
+			})
 		})
 	}
 }

@@ -172,7 +172,7 @@ func TestPleasantAtTheEdges(t *testing.T) {
 		require.Contains(t, why.str("failure", "stderrTail"), "first")
 		require.Contains(t, c.mr("job", "logs", "flaky"), "first")
 
-		core := c.nodes("CORE")[0]
+		core := c.node("CORE", 0)
 		c.kill(core)
 		orphan := c.submit("wordcount", "--input", "s3://edge/in/", "--output", "s3://edge/orphan/")
 		require.Equal(t, "COMPLETED", c.waitJob(orphan).str("state"), "its node came back")

@@ -284,7 +284,7 @@ func aMillionKeys(t *testing.T, c *cluster, below objectstore.Store) {
 	key := func(i int) string { return fmt.Sprintf("in/%03d/%07d", i/10_000, i) }
 	fake := &fakes3.Server{Store: &fakes3.Synthetic{Store: below, Bucket: "many", Count: count, Size: size, Key: key}}
 	url := fakes3.Start(t, fake)
-	master := c.nodes("MASTER")[0]
+	master := c.node("MASTER", 0)
 	plan := c.json("job", "submit", "cat", "--input", "s3://many/in/", "--output", "s3://data/never", "--dry-run",
 		"--s3", url, "--s3-access-key", "key", "--s3-secret-key", "secret")
 	require.EqualValues(t, count, plan.num("plan", "objects"), plan)

@@ -3,6 +3,7 @@
 package clustertest
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -91,7 +92,9 @@ func (c *cluster) again(n object, version string) {
 		if r.code != 0 {
 			return false, r.err
 		}
-		for _, now := range c.jsonList("node", "list") {
+		var nodes []object
+		require.NoError(c.t, json.Unmarshal([]byte(r.out), &nodes), r.out)
+		for _, now := range nodes {
 			if now.str("id") == n.str("id") {
 				up := now.str("state") == "RUNNING" && now.num("pid") > 0 && now.num("pid") != n.num("pid") && now.str("version") == version
 				return up && (now.str("role") != "MASTER" || now.str("member") == "VOTER"), fmt.Sprint(now)
@@ -111,7 +114,7 @@ func TestUpgrade(t *testing.T) {
 	voters(c, 3)
 	now := c.json("version")
 	version := now.str("version")
-	require.NotEqual(t, version, c.nodes("MASTER")[0].str("version"))
+	require.NotEqual(t, version, c.node("MASTER", 0).str("version"))
 
 	g := newGated(t)
 	id := c.submit(append(g.args(t), "--output", "s3://data/long")...)
@@ -144,7 +147,7 @@ func TestUpgrade(t *testing.T) {
 	c.again(last, version)
 	unchanged()
 	lost := c.json("job", "show", id)
-	require.Zero(t, lost.num("attempts", "lost"), "masters come and go without a running attempt's noticing: %v", lost)
+	c.requireNoneLost(lost) // masters come and go without a running attempt's noticing
 	waitFor(t, "the site uses what its masters speak", func() (bool, string) {
 		o := c.json("cluster", "show")
 		return o.num("protocol") == now.num("protocol"), fmt.Sprint(o)
@@ -199,7 +202,7 @@ func TestRefusedSkew(t *testing.T) {
 
 	// A worker that is replaced by such a one waits for its masters, and the site says why it is gone.
 	dev, path := startOf(t, binary(t), "--core", "1", "--task", "0")
-	worker := dev.nodes("CORE")[0]
+	worker := dev.node("CORE", 0)
 	install(t, far, path)
 	require.NoError(t, syscall.Kill(int(worker.num("pid")), syscall.SIGTERM))
 	waitFor(t, "the site names it", func() (bool, string) {

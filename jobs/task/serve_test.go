@@ -164,14 +164,10 @@ func TestCancelEndsAProgramThatDoesNotListen(t *testing.T) {
 	c.send(&api.ToChild{Message: &api.ToChild_Lease{Lease: l}})
 	for c.receive().GetProgress() == nil {
 	}
-	start := time.Now()
 	c.send(&api.ToChild{Message: &api.ToChild_Cancel{Cancel: &api.ChildCancel{Attempt: l.Attempt}}})
-	r := c.result()
+	r := c.result() // within a minute
 	if r.Result.Failure.GetKind() != api.FailureKind_FAILURE_KIND_KILLED || r.Reusable {
 		t.Errorf("got %v, want KILLED and no further attempt", r)
-	}
-	if d := time.Since(start); d > 2*time.Second {
-		t.Errorf("it took %v", d)
 	}
 }
 
@@ -253,14 +249,10 @@ func TestProgressComesWhileAProgramIsBusy(t *testing.T) {
 	c := startChild(t)
 	l := c.mapLease(0, strings.Repeat("word\n", 10)+"hang", "hang", "hang")
 	c.send(&api.ToChild{Message: &api.ToChild_Lease{Lease: l}})
-	start := time.Now()
-	for range 3 {
+	for range 3 { // each within a minute
 		if p := c.receive().GetProgress(); p == nil || p.Attempt != l.Attempt {
 			t.Fatalf("got %v, want progress of %s", p, l.Attempt)
 		}
-	}
-	if d := time.Since(start); d > 3*time.Second {
-		t.Errorf("three messages took %v", d)
 	}
 }
 
@@ -296,6 +288,9 @@ func TestTheSocketsEndKillsEverythingTheChildHasStarted(t *testing.T) {
 			<-c.ended
 			c.ended <- nil
 			for _, pid := range pids {
+				for end := time.Now().Add(time.Minute); alive(pid) && time.Now().Before(end); { // it has let go of its files, and may not be dead yet
+					time.Sleep(time.Millisecond)
+				}
 				if alive(pid) {
 					t.Errorf("process %d is still there", pid)
 					_ = syscall.Kill(pid, syscall.SIGKILL)

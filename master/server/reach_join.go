@@ -23,7 +23,7 @@ import (
 const (
 	// reachPath is answered by every master, leader or not: what it says depends on who was called, and from where.
 	reachPath   = apiconnect.JoinServiceReachProcedure
-	reachWithin = 2 * time.Second // one port
+	reachWithin = 4 * time.Second // one port
 	reachPorts  = 8               // of one call
 	reachAtOnce = 16              // calls
 )

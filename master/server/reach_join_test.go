@@ -69,7 +69,7 @@ func TestReachSaysWhatCannotBeReached(t *testing.T) {
 		shut.Addr().String() + "/tcp: connection refused",
 		"127.0.0.2:22/tcp: not tried: the machine calls from 127.0.0.1",
 		"example.org:443/tcp: not of the form IP:PORT",
-		silent.LocalAddr().String() + "/udp: no answer within 2s",
+		silent.LocalAddr().String() + "/udp: no answer within 4s",
 	}, resp.Unreachable)
 	require.Equal(t, []string{"TASK", "default", site, "m"}, []string{resp.Role, resp.Cluster, resp.Site, resp.Name})
 	require.Equal(t, w.time().UnixMilli(), resp.NowMs)

@@ -59,7 +59,12 @@ type Config struct {
 	// RefusedFor bounds it, if shorter, while every server refuses the connection and none has been reached yet: then nothing runs
 	// there, which people want to hear soon. 0 means RetryFor.
 	RefusedFor time.Duration
+	// Waiting, if given, is called by a call that has been repeated for WaitingAfter, with what it met last.
+	Waiting func(error)
 }
+
+// WaitingAfter is after which time Config.Waiting is told.
+const WaitingAfter = 4 * time.Second
 
 // Client speaks to the masters of one site. It may be used by many goroutines.
 type Client struct {
@@ -107,7 +112,7 @@ func New(c Config) (*Client, error) {
 	options := func(i connect.Interceptor) connect.ClientOption {
 		return connect.WithClientOptions(connect.WithInterceptors(userAgent(c.UserAgent), i, introduce(c.UserAgent)))
 	}
-	retry := &retrier{channel: cl.api, log: c.Log, retryFor: c.RetryFor, refusedFor: min(c.RefusedFor, c.RetryFor)}
+	retry := &retrier{channel: cl.api, log: c.Log, retryFor: c.RetryFor, refusedFor: min(c.RefusedFor, c.RetryFor), waiting: c.Waiting}
 	cl.millrace = apiconnect.NewMillraceServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.join = apiconnect.NewJoinServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.masters = apiconnect.NewMasterServiceClient(cl.api.http(), baseURL, options(retry))

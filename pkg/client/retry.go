@@ -29,6 +29,7 @@ type retrier struct {
 	retryFor time.Duration
 	// refusedFor is retryFor while all servers refuse the connection and none has been reached yet.
 	refusedFor time.Duration
+	waiting    func(error) // Config's
 }
 
 // repeatable says for a procedure whether doing it twice is as good as once. All
@@ -110,7 +111,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			*id = rand.Text()
 		}
 		began := time.Now()
-		backoff := backoffFirst
+		backoff, told := backoffFirst, r.waiting == nil
 		for {
 			generation := r.channel.present()
 			resp, err := next(ctx, req)
@@ -122,6 +123,10 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			wait := jitter(backoff)
 			if time.Since(began)+wait > r.patience(err) {
 				return nil, err
+			}
+			if !told && time.Since(began) > WaitingAfter {
+				told = true
+				r.waiting(err)
 			}
 			r.log.Debug("master unavailable: call is repeated",
 				zap.String("procedure", req.Spec().Procedure), zap.Duration("after", wait), zap.Error(err))

@@ -24,8 +24,9 @@ const (
 	maxMessage   = 64 << 20
 	cancelWithin = 500 * time.Millisecond // for the child to end its attempt by itself
 	termWithin   = 400 * time.Millisecond // for SIGTERM to work
-	killWithin   = time.Second
+	killWithin   = 5 * time.Second        // for all of a child to be gone that was killed; a busy machine takes its time
 	retireGrace  = 300 * time.Millisecond // for a child that is no longer needed to go by itself
+	exitWithin   = 3 * time.Second        // for a child that has closed its socket to be seen to end
 )
 
 // child is one process. Its methods are for the one goroutine that has it,

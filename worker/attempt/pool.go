@@ -369,7 +369,9 @@ func (p *Pool) ensureSpare() error {
 	}
 	c, err := p.start(p.cfg.Executable, false)
 	if err != nil {
-		p.cfg.Log.Warn("start a spare child", zap.Error(err))
+		if !errors.Is(err, errClosed) {
+			p.cfg.Log.Warn("start a spare child", zap.Error(err))
+		}
 		return err
 	}
 	p.mu.Lock()

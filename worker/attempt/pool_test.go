@@ -142,7 +142,6 @@ func TestIdleChildrenEnd(t *testing.T) {
 }
 
 func TestHowAChildEndsIsSaid(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Silence = 2 * time.Second })
 	for name, c := range map[string]struct {
 		args    []string
 		code    int32
@@ -161,6 +160,11 @@ func TestHowAChildEndsIsSaid(t *testing.T) {
 		"orphans": {[]string{"grandchild=x", "grandchild=y", "say=last words\n", "signal=9"}, 137, "SIGKILL", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, func(f *Config) {
+				if name == "hang" {
+					f.Silence = 2 * time.Second
+				}
+			})
 			got := f.run("s-"+name, name, c.args...).Failure
 			require.NotNil(t, got)
 			require.Equal(t, api.FailureKind_FAILURE_KIND_PROGRAM, got.Kind)
@@ -176,7 +180,10 @@ func TestAChildThatIsNoMatchIsAFailure(t *testing.T) {
 	for mode, message := range map[string]string{"newer": "it speaks the attempt protocol from 7 on (SDK fake), and this worker (v9) up to 2: upgrade the workers",
 		"older": "it speaks the attempt protocol up to 0 (SDK fake), and this worker (v9) from 1 on: build the program again", "crash": "code 4", "mute": "did not begin the attempt protocol within 1s"} {
 		f := newFixture(t, func(c *Config) {
-			c.Env, c.Hello, c.Version = append(os.Environ(), "FAKE_HELLO="+mode), time.Second, "v9"
+			c.Env, c.Hello, c.Version = append(os.Environ(), "FAKE_HELLO="+mode), time.Minute, "v9"
+			if mode == "mute" {
+				c.Hello = time.Second
+			}
 		})
 		got := f.run("s-1", "a1").Failure
 		require.Contains(t, got.GetMessage(), message)
@@ -208,7 +215,7 @@ func TestKillEndsTheWholeTreeInTime(t *testing.T) {
 			go func() {
 				<-running
 				if name == "deaf" {
-					for waitFile(filepath.Join(lease.WorkDir, "deaf")) != "" {
+					for _, err := os.Stat(filepath.Join(lease.WorkDir, "deaf")); err != nil; _, err = os.Stat(filepath.Join(lease.WorkDir, "deaf")) {
 						time.Sleep(time.Millisecond)
 					}
 				}
@@ -257,10 +264,11 @@ func TestAProcessThatNeverStopsWritingHoldsNothingUp(t *testing.T) {
 }
 
 func TestAChildThatTakesNothingIsEnded(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Write = 50 * time.Millisecond })
+	f := newFixture(t, func(c *Config) { c.Write = time.Second })
 	segments := make(chan []*api.ChildSegment)
-	ended := make(chan struct{})
+	frozen, ended := make(chan struct{}), make(chan struct{})
 	go func() {
+		<-frozen // it has its lease, and takes nothing more
 		for {
 			select { // more than a socket holds
 			case segments <- []*api.ChildSegment{{Path: strings.Repeat("x", 1<<20)}}:
@@ -269,7 +277,7 @@ func TestAChildThatTakesNothingIsEnded(t *testing.T) {
 			}
 		}
 	}()
-	r, _ := f.pool.Run(context.Background(), Attempt{Lease: f.lease("s-1", "a1", "frozen"), Segments: segments})
+	r, _ := f.pool.Run(context.Background(), Attempt{Lease: f.lease("s-1", "a1", "frozen"), Segments: segments, Progress: func(*api.ChildProgress) { close(frozen) }})
 	close(ended)
 	require.Contains(t, r.Failure.GetMessage(), "closed its socket")
 }

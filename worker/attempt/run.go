@@ -288,7 +288,7 @@ func (r *run) cancel() {
 
 // died says how a child ended that owes a result.
 func (r *run) died() *api.AttemptResult {
-	if !r.c.wait(retireGrace) {
+	if !r.c.wait(exitWithin) {
 		r.c.destroy(0)
 		return r.failed("the child process closed its socket in the middle of the attempt")
 	}

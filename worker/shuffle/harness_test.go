@@ -149,7 +149,7 @@ func startReduce(t *testing.T, n *node, maps int, change ...func(*FetcherConfig)
 	r := &reduce{t: t, problems: make(chan *api.SegmentProblem, 100), done: make(chan error, 1), taken: make(chan struct{}), got: map[int32]*api.ChildSegment{}}
 	c := FetcherConfig{Job: job, Attempt: job + "-r-00001-1-1", Partition: 1, Maps: maps, Dir: t.TempDir(), Node: "i-self",
 		Store: NewStore(t.TempDir()), Clients: clients{n.srv.Client()}, Problem: func(p *api.SegmentProblem) { r.problems <- p },
-		GiveUp: 300 * time.Millisecond, Stall: 500 * time.Millisecond, Idle: 50 * time.Millisecond, Log: zaptest.NewLogger(t)}
+		GiveUp: 20 * time.Second, Stall: 20 * time.Second, Idle: 50 * time.Millisecond, Log: zaptest.NewLogger(t)}
 	for _, ch := range change {
 		ch(&c)
 	}
@@ -186,7 +186,7 @@ func (r *reduce) wait() error {
 	select {
 	case err := <-r.done:
 		return err
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		r.t.Fatalf("the fetch hangs: %d of %d, problems %v", len(r.got), r.cfg.Maps, r.Problems())
 		return nil
 	}

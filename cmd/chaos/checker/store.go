@@ -119,6 +119,13 @@ func (u Upload) String() string {
 	return fmt.Sprintf("%s: upload %s with %d parts, begun %s", u.Key, u.ID, u.Parts, u.Begun.UTC().Format("15:04:05.000"))
 }
 
+// Stray says whether an upload may be of a request that a master sent before it was killed, and that was carried out after the last look for
+// such uploads, with which the end of a job begins: jobs that write its key have all ended, and nothing is in it.
+func (u Upload) Stray(jobs []Status) bool {
+	all := !slices.ContainsFunc(jobs, func(j Status) bool { return j.SubmittedAt == nil || j.EndedAt == nil })
+	return all && u.Parts == 0 && slices.ContainsFunc(jobs, func(j Status) bool { return u.Begun.After(*j.SubmittedAt) })
+}
+
 // Late says whether an upload may be there, of jobs that write its key and have all ended: a request for one that a master sent before it was
 // killed, and that the network delivered when no such job ran any more, cannot be taken back. Nothing can be in it.
 func (u Upload) Late(jobs []Status) bool {

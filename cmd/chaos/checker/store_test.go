@@ -18,18 +18,20 @@ func TestWhichUploadsMayBeLeft(t *testing.T) {
 		parts int
 		jobs  []Status
 		late  bool
+		stray bool
 	}{
-		"while its job ran":                  {15, 0, []Status{first}, false},
-		"after its job had ended":            {21, 0, []Status{first}, true},
-		"at that moment":                     {20, 0, []Status{first}, true},
-		"with something in it":               {21, 1, []Status{first}, false},
-		"before any job was submitted":       {5, 0, []Status{first}, false},
-		"between two jobs":                   {25, 0, []Status{first, second}, true},
-		"while the second ran":               {35, 0, []Status{first, second}, false},
-		"a job that is not known to be over": {25, 0, []Status{first, open}, false},
-		"no job is known":                    {25, 0, nil, false},
+		"while its job ran":                  {15, 0, []Status{first}, false, true},
+		"after its job had ended":            {21, 0, []Status{first}, true, true},
+		"at that moment":                     {20, 0, []Status{first}, true, true},
+		"with something in it":               {21, 1, []Status{first}, false, false},
+		"before any job was submitted":       {5, 0, []Status{first}, false, false},
+		"between two jobs":                   {25, 0, []Status{first, second}, true, true},
+		"while the second ran":               {35, 0, []Status{first, second}, false, true},
+		"a job that is not known to be over": {25, 0, []Status{first, open}, false, false},
+		"no job is known":                    {25, 0, nil, false, false},
 	} {
 		u := Upload{Key: "out/part-r-00000", ID: "u", Parts: c.parts, Begun: *at(c.begun)}
 		require.Equal(t, c.late, u.Late(c.jobs), name)
+		require.Equal(t, c.stray, u.Stray(c.jobs), name)
 	}
 }

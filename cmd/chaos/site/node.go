@@ -12,7 +12,7 @@ import (
 
 const (
 	restartAfter = 300 * time.Millisecond // a service manager's pause
-	stopWithin   = 10 * time.Second       // between SIGTERM and SIGKILL, at the end
+	stopWithin   = 30 * time.Second       // between SIGTERM and SIGKILL, at the end
 )
 
 // node is one machine and the process on it that is started again whenever it ends.

@@ -69,7 +69,7 @@ func (t *Trial) results(ctx context.Context, o workload.Order) {
 				case r.Code == 0:
 					t.book.Note(o.Name, "results prints what the parts hold", "%d bytes, the parts have others", len(r.Out))
 					return
-				case r.Code != codeUnknown && r.Code >= 0:
+				case r.Code != codeUnknown && r.Code >= 0 && !outcome(r).Unavailable():
 					t.book.Note(o.Name, "results prints what the parts hold", "exit code %d: %s", r.Code, r.Err)
 					return
 				}

@@ -28,7 +28,7 @@ type Report struct {
 	Read     int                       // results that were held against the truth
 	Glimpses int
 
-	LateUploads int // empty ones that a master's last request made when their job had ended
+	LateUploads int // empty ones that a master's last request made when their job was about to end, or had
 
 	// Of the block store.
 	Deeds     map[string]int // changes, by what and how they ended
@@ -78,7 +78,7 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "         %d reads; in the end %d files, %d blocks, %d replicas of %d bytes, whole %v after the last fault\n", r.FilesRead, r.Files, r.Blocks, r.Replicas, r.Stored, r.Whole.Round(time.Second))
 	fmt.Fprintf(w, "checked: %d results read whole, %d listings\n", r.Read, r.Glimpses)
 	if r.LateUploads > 0 {
-		fmt.Fprintf(w, "         %d empty uploads came of requests that were on their way when their job ended (docs/design.md, \"What may come late\")\n", r.LateUploads)
+		fmt.Fprintf(w, "         %d empty uploads came of requests that were on their way when their job was about to end, or had (docs/design.md, \"What may come late\")\n", r.LateUploads)
 	}
 	if len(r.Found) == 0 {
 		fmt.Fprintln(w, "no discrepancy")

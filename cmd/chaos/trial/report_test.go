@@ -34,7 +34,7 @@ func TestAReportSaysHowToReplay(t *testing.T) {
 	out.Reset()
 	r.Print(&out)
 	require.Contains(t, out.String(), "no discrepancy\n")
-	require.Contains(t, out.String(), "2 empty uploads came of requests that were on their way when their job ended")
+	require.Contains(t, out.String(), "2 empty uploads came of requests that were on their way when their job was about to end")
 	require.Contains(t, out.String(), "no partitions, no full disks", "a run that could not do all says so")
 }
 
