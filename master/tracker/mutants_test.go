@@ -21,108 +21,109 @@ type mutant struct {
 	name  string
 	file  string   // from this package
 	edits []string // what is there once, and what comes in its place; two of them where either safeguard would do
+	test  string   // that sees it, where the model has nothing that could: it knows no stragglers
 }
 
 func mutants() []mutant {
 	return []mutant{
-		{"no HEAD after NoSuchUpload", "objects.go", []string{
+		{name: "no HEAD after NoSuchUpload", file: "objects.go", edits: []string{
 			"case errors.Is(err, objectstore.ErrNoSuchUpload):\n\t\treturn t.finished(ctx, j, p)", "case errors.Is(err, objectstore.ErrNoSuchUpload):\n\t\treturn SuccessPart{}, errRedo",
 		}},
-		{"no HEAD after a completion", "objects.go", []string{
+		{name: "no HEAD after a completion", file: "objects.go", edits: []string{
 			"part, err := t.finished(ctx, j, p)", "part, err := SuccessPart{Key: p.key, Size: p.win.Bytes, ETag: p.win.UploadID, Records: p.win.Records}, error(nil)",
 		}},
-		{"any object counts as the job's", "success.go", []string{
+		{name: "any object counts as the job's", file: "success.go", edits: []string{
 			"if head.Metadata[k] != v {", "if k == v {",
 		}},
-		{"what the store has of an upload is not compared, before and after", "objects.go", []string{
+		{name: "what the store has of an upload is not compared, before and after", file: "objects.go", edits: []string{
 			"if err := matches(p, parts); err != nil {", "if err := matches(p, parts); err != nil && false {",
 			"if !ours || head.Size != p.win.Bytes {", "if !ours {",
 		}},
-		{"losers' uploads are not aborted by a commit", "commit.go", []string{
+		{name: "losers' uploads are not aborted by a commit", file: "commit.go", edits: []string{
 			"if !winners[u.ID] {", "if !winners[u.ID] && false {",
 		}},
-		{"logged uploads are not aborted by a clean-up", "cleanup.go", []string{
+		{name: "logged uploads are not aborted by a clean-up", file: "cleanup.go", edits: []string{
 			"for _, u := range t.cfg.View().Uploads(j.id) {", "for _, u := range t.cfg.View().Uploads(\"\") {",
 		}},
-		{"uploads that the log refused are forgotten", "uploads.go", []string{
+		{name: "uploads that the log refused are forgotten", file: "uploads.go", edits: []string{
 			"j.unlogged = append(j.unlogged, u)", "_ = u",
 		}},
-		{"a commit does not sweep", "objects.go", []string{
-			"if w.uncertain {", "if false {",
+		{name: "a commit does not sweep", file: "objects.go", edits: []string{
+			"if w.uncertain {\n\t\tif err := w.spared", "if false {\n\t\tif err := w.spared",
 		}},
-		{"a clean-up does not sweep", "objects.go", []string{
-			"if w.uncertain {", "if false {",
+		{name: "a clean-up does not sweep", file: "objects.go", edits: []string{
+			"if w.uncertain {\n\t\tkeys := ", "if false {\n\t\tkeys := ",
 		}},
-		{"a new leader trusts the log to have all uploads", "job.go", []string{
+		{name: "a new leader trusts the log to have all uploads", file: "job.go", edits: []string{
 			"uncertain: inherited && rec.Planned()", "uncertain: false",
 		}},
-		{"an unclear CreateUpload made none", "uploads.go", []string{
+		{name: "an unclear CreateUpload made none", file: "uploads.go", edits: []string{
 			"j.uncertain = true", "_ = j.uncertain",
 		}},
-		{"an abort is not verified", "uploads.go", []string{
+		{name: "an abort is not verified", file: "uploads.go", edits: []string{
 			"case errors.Is(err, objectstore.ErrDenied):\n\t\t\treturn nil\n\t\tcase err != nil:", "case err == nil || errors.Is(err, objectstore.ErrDenied):\n\t\t\treturn nil\n\t\tcase err != nil:",
 		}},
-		{"the old _SUCCESS stays until the end", "objects.go", []string{
+		{name: "the old _SUCCESS stays until the end", file: "objects.go", edits: []string{
 			"if w.overwrite || w.resumed {", "if w.resumed {",
 		}},
-		{"a _SUCCESS of this job is not looked for", "success.go", []string{
+		{name: "a _SUCCESS of this job is not looked for", file: "success.go", edits: []string{
 			"case head.Metadata[metaJob] == j.id:", "case false:",
 		}},
-		{"old keys are deleted with the job's own _SUCCESS", "success.go", []string{
+		{name: "old keys are deleted with the job's own _SUCCESS", file: "success.go", edits: []string{
 			"keep := map[string]bool{done: true}", "keep := map[string]bool{}",
 		}},
-		{"_SUCCESS replaces what is there", "success.go", []string{
+		{name: "_SUCCESS replaces what is there", file: "success.go", edits: []string{
 			"PutOptions{IfNoneMatch: true,", "PutOptions{IfNoneMatch: false,",
 		}},
-		{"the old _SUCCESS is deleted whatever it is by then", "success.go", []string{
+		{name: "the old _SUCCESS is deleted whatever it is by then", file: "success.go", edits: []string{
 			"return j.store.DeleteIf(ctx, j.bucket, key, head.ETag)", "return j.store.Delete(ctx, j.bucket, key)",
 		}},
-		{"parts are deleted whatever they are by then", "objects.go", []string{
+		{name: "parts are deleted whatever they are by then", file: "objects.go", edits: []string{
 			"return j.store.DeleteIf(ctx, j.bucket, key, head.ETag)", "_ = head\n\t\treturn j.store.Delete(ctx, j.bucket, key)",
 		}},
-		{"parts are deleted whosever they are", "objects.go", []string{
+		{name: "parts are deleted whosever they are", file: "objects.go", edits: []string{
 			"if err != nil || !ours {", "if _ = ours; err != nil || head.ETag == \"\" {",
 		}},
-		{"a forced end leaves its parts", "objects.go", []string{
+		{name: "a forced end leaves its parts", file: "objects.go", edits: []string{
 			"if w.committing {", "if false {",
 		}},
-		{"an upload serves a second attempt", "lease.go", []string{
+		{name: "an upload serves a second attempt", file: "lease.go", edits: []string{
 			"k.spare = nil // spent", "_ = k.spare // spent",
 		}},
-		{"an adopted attempt takes any upload", "nodes.go", []string{
+		{name: "an adopted attempt takes any upload", file: "nodes.go", edits: []string{
 			"return j.earlier[attempt]", "for _, u := range j.earlier {\n\t\treturn u\n\t}\n\treturn nil",
 		}},
-		{"a commit begins while uploads are made", "commit.go", []string{
+		{name: "a commit begins while uploads are made", file: "commit.go", edits: []string{
 			"if j.busy != \"\" || j.creating > 0 {\n\t\treturn\n\t}\n\tj.busy = \"begin", "if j.busy != \"\" {\n\t\treturn\n\t}\n\tj.busy = \"begin",
 			"if j.busy != \"\" || j.creating > 0 {\n\t\treturn\n\t}\n\tfor _, a := range", "if j.busy != \"\" {\n\t\treturn\n\t}\n\tfor _, a := range",
-		}},
-		{"a clean-up begins while uploads are made", "cleanup.go", []string{
+		}, test: "TestAStragglerEndsWhileItsSecondUploadIsMade"},
+		{name: "a clean-up begins while uploads are made", file: "cleanup.go", edits: []string{
 			"j.busy != \"\" || j.creating > 0 || len(j.live) > 0", "j.busy != \"\" || len(j.live) > 0",
 		}},
-		{"the ledger is not checked again", "job.go", []string{
+		{name: "the ledger is not checked again", file: "job.go", edits: []string{
 			"rec.Phase == state.PhaseCommitting && !j.recheck:", "rec.Phase == state.PhaseCommitting:",
 		}},
-		{"the ledger is not checked", "../state/commit.go", []string{
+		{name: "the ledger is not checked", file: "../state/commit.go", edits: []string{
 			"case !j.MapOnly() && j.MapLedger != j.Fetched:", "case false:",
 		}},
-		{"a commit begins before it is logged", "job.go", []string{
+		{name: "a commit begins before it is logged", file: "job.go", edits: []string{
 			"case outputDone && rec.Phase == state.PhaseCommitting && !j.recheck:", "case outputDone:",
 		}},
-		{"a committing job can be cancelled", "../state/jobs.go", []string{
+		{name: "a committing job can be cancelled", file: "../state/jobs.go", edits: []string{
 			"if j.Ended() || j.Ending != \"\" || j.Phase == PhaseCommitting {", "if j.Ended() || j.Ending != \"\" {",
 		}},
-		{"a part that is lost fails the job", "objects.go", []string{
+		{name: "a part that is lost fails the job", file: "objects.go", edits: []string{
 			"if errors.Is(err, errRedo) {", "if false {",
 		}},
-		{"a part that is lost is passed over", "objects.go", []string{
+		{name: "a part that is lost is passed over", file: "objects.go", edits: []string{
 			"if len(redo) > 0 {", "if false {",
 		}},
-		{"a part is made again while its first upload is there", "objects.go", []string{
+		{name: "a part is made again while its first upload is there", file: "objects.go", edits: []string{
 			"if err := t.abort(ctx, j, upload{id: p.win.UploadID, key: p.key}); err != nil {", "if err := error(nil); err != nil {",
 		}},
-		{"the second completion of a task replaces the first", "../state/tasks.go", []string{
+		{name: "the second completion of a task replaces the first", file: "../state/tasks.go", edits: []string{
 			"case task.Done:\n\t\treturn refused(RefusedOtherWon)", "case false:\n\t\treturn refused(RefusedOtherWon)",
-		}},
+		}, test: "TestAStragglerAndItsSecondAttemptEndAtOnce"},
 	}
 }
 
@@ -141,6 +142,13 @@ func TestMutants(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			began := time.Now()
 			bin := m.build(t)
+			if m.test != "" {
+				out, err := exec.Command(bin, "-test.run", "^"+m.test+"$", "-test.timeout", "2m").CombinedOutput()
+				if err == nil || !strings.Contains(string(out), "--- FAIL: "+m.test) {
+					t.Errorf("%s does not see that %s: %v\n%s", m.test, m.name, err, out)
+				}
+				return
+			}
 			for _, attack := range attacks {
 				out, err := exec.Command(bin, append([]string{"-test.run", "^TestModel$", "-test.failfast"}, attack...)...).CombinedOutput()
 				if seen := err != nil && strings.Contains(string(out), " again: go test -run TestModel"); seen {

@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,8 +217,8 @@ func TestAStragglersUploadOfHoursAgo(t *testing.T) {
 // latch holds the attempts at map 2, by their number, until they are let go; a kill does not reach them.
 type latch map[int32]chan struct{}
 
-// twice runs a job of maps alone up to where map 2, which straggles, has its second attempt.
-func (w *world) twice(held latch) {
+// straggling begins a job of maps alone in which map 2 straggles.
+func (w *world) straggling(held latch) {
 	w.t.Helper()
 	for i := range 2 {
 		k := w.join(fmt.Sprintf("i-%d", i), state.RoleCore, 3)
@@ -235,6 +236,12 @@ func (w *world) twice(held latch) {
 	}
 	w.lead()
 	w.submit(8, 0, nil)
+}
+
+// twice runs that job up to where map 2 has its second attempt.
+func (w *world) twice(held latch) {
+	w.t.Helper()
+	w.straggling(held)
 	w.until("map 2 is tried twice", func() bool {
 		live, _ := w.leader.Live(testJob)
 		return len(live.Attempts) == 2 && live.Attempts[0].Task == live.Attempts[1].Task
@@ -293,6 +300,32 @@ func TestAStragglerAndItsSecondAttemptEndAtOnce(t *testing.T) {
 		w.together(func() { close(held[1]) }, func() { close(held[2]) })
 		w.await()
 		w.oneLoser(state.RefusedOtherWon)
+	})
+}
+
+// The straggler ends while the upload for its second attempt is being made: the commit waits for that, and aborts it.
+func TestAStragglerEndsWhileItsSecondUploadIsMade(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		held, making, made := latch{1: make(chan struct{})}, make(chan struct{}), make(chan struct{})
+		var uploads atomic.Int32
+		w.mem.Fault = func(op, _, key string) error {
+			if op == "CreateUpload" && key == "out/part-m-00002" && uploads.Add(1) == 2 {
+				close(making)
+				<-made
+			}
+			return nil
+		}
+		w.straggling(held)
+		<-making
+		close(held[1])
+		w.until("all maps have ended", func() bool { return w.job().MapsDone == 8 })
+		time.Sleep(time.Minute) // of virtual time
+		early := w.job().Ended()
+		close(made)
+		require.False(t, early)
+		w.await()
+		w.committed()
+		require.Zero(t, w.job().Speculative)
 	})
 }
 
