@@ -158,7 +158,10 @@ func TestThreeMastersAndTheNextLeader(t *testing.T) {
 	require.Equal(t, "very secret", settings.SecretKey, "what is sealed in the log opens")
 	_, err = s.anywhere(next).API().CreateJoinToken(t.Context(), connect.NewRequest(&api.CreateJoinTokenRequest{Role: "core"}))
 	require.NoError(t, err, "two of three are a majority")
-	require.FileExists(t, next.dir.Path("admin.json"))
+	s.eventually("the administrator's context is there", func() bool {
+		_, err := os.Stat(next.dir.Path("admin.json"))
+		return err == nil
+	})
 }
 
 // What the log has dropped for a snapshot reaches a new master as that snapshot.
