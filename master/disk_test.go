@@ -128,8 +128,9 @@ func TestAMasterWhoseDiskFails(t *testing.T) {
 				return !slices.ContainsFunc(acknowledged, func(id string) bool { return !slices.Contains(have, id) })
 			})
 			s.eventually("nothing is said of it any more", func() bool { return !strings.Contains(s.problems(), sick.ID()) })
-			require.NoError(t, s.leader().raft.LeadershipTransferToServer(sick.raft.id, sick.raft.address).Error())
-			s.eventually("it can lead", func() bool { return sick.server.Leads() })
+			s.eventually("it can lead", func() bool {
+				return sick.server.Leads() || s.leader().raft.LeadershipTransferToServer(sick.raft.id, sick.raft.address).Error() == nil && false
+			})
 			make()
 		})
 	}

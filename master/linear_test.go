@@ -35,17 +35,7 @@ const (
 // and cut off from the others, though not from clients. There is one order of all calls, each between its beginning and its
 // answer, that explains what everybody was told.
 func TestLinearizable(t *testing.T) {
-	s := newSite(t, 0)
-	n := &network{cut: -1}
-	for i := range 3 {
-		s.dial = n.dialer(i)
-		if i == 0 {
-			s.first()
-		} else {
-			s.join()
-		}
-		n.places[i].Store(string(s.masters[i].raft.address))
-	}
+	s, n := cuttable(t)
 	require.NoError(t, s.store.MakeBucket(t.Context(), "data-in"))
 	require.NoError(t, s.store.MakeBucket(t.Context(), "data-out"))
 	_, err := s.store.Put(t.Context(), "data-in", "a", strings.NewReader("text\n"), 5, objectstore.PutOptions{})
@@ -74,6 +64,23 @@ func TestLinearizable(t *testing.T) {
 	if found := w.all.violation(); found != "" {
 		t.Fatal("no order explains this:\n" + found)
 	}
+}
+
+// cuttable is a site of three masters, any of which the network may cut off.
+func cuttable(t *testing.T) (*site, *network) {
+	t.Helper()
+	s := &site{t: t, store: objectstore.NewMemory()}
+	n := &network{cut: -1}
+	for i := range 3 {
+		s.dial = n.dialer(i)
+		if i == 0 {
+			s.first()
+		} else {
+			s.join()
+		}
+		n.places[i].Store(string(s.masters[i].raft.address))
+	}
+	return s, n
 }
 
 // network is what Raft's connections go over; one master at a time may be cut off.

@@ -24,8 +24,8 @@ import (
 	"millrace/pkg/security"
 )
 
-// seatWithin bounds how long one master has to answer who votes.
-const seatWithin = 3 * time.Second
+// seatWithin bounds how long masters have to answer who votes: a site that is busy must not be taken for one that is gone.
+const seatWithin = 10 * time.Second
 
 // Seat is a master's place in the set, as its site has it.
 type Seat struct {
@@ -44,7 +44,7 @@ func FindSeat(ctx context.Context, dir, version string, also ...string) (*Seat, 
 	if who == nil {
 		return nil, fmt.Errorf("%w %s", ErrNoMaster, dir)
 	}
-	voters, err := askVoters(ctx, dir, who, also)
+	voters, err := askVoters(ctx, seatWithin, dir, who, also)
 	if err == nil && voters == nil {
 		voters, err = votersOnDisk(dir, who.ID, version)
 	}
@@ -61,24 +61,30 @@ func FindSeat(ctx context.Context, dir, version string, also ...string) (*Seat, 
 // opinion is what a master says of the set. The leader's counts most, then that of one who hears the leader: a master that was taken out
 // of the set may not have heard of it.
 type opinion struct {
-	weight int
+	weight int      // leadersWeight: nobody knows better
 	voters []string // never nil
 }
 
-// askVoters gives the ids of the masters that vote; nil: nobody answers.
-func askVoters(ctx context.Context, dir string, who *joining.Member, also []string) ([]string, error) {
+const leadersWeight = 3
+
+// askVoters gives the ids of the masters that vote; nil: nobody answers. Once the leader has, the others are not waited for.
+func askVoters(ctx context.Context, within time.Duration, dir string, who *joining.Member, also []string) ([]string, error) {
 	cl, err := asMaster(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer cl.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(ctx, seatWithin)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	addresses := knownMasters(dir, who, also)
 	said := make([]opinion, len(addresses))
 	var all sync.WaitGroup
 	for i, address := range addresses {
-		all.Go(func() { said[i] = askOne(ctx, cl, address) })
+		all.Go(func() {
+			if said[i] = askOne(ctx, cl, address); said[i].weight == leadersWeight {
+				cancel()
+			}
+		})
 	}
 	all.Wait()
 	if len(said) == 0 {
@@ -140,7 +146,7 @@ func askOne(ctx context.Context, cl *http.Client, address string) (o opinion) {
 	o = opinion{1, h.Voters}
 	switch h.Raft {
 	case server.RaftLeader:
-		o.weight = 3
+		o.weight = leadersWeight
 	case server.RaftFollower:
 		o.weight = 2
 	}

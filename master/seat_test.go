@@ -1,12 +1,16 @@
 package master
 
 import (
+	"context"
+	"net"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 
 	"millrace/pkg/api"
+	"millrace/pkg/joining"
 )
 
 // Whoever may end a master for good finds out first what the others need it for: from the site if anybody answers there, else from its folder.
@@ -26,8 +30,21 @@ func TestFindSeat(t *testing.T) {
 		require.Equal(t, 2, got.Others)
 	}
 
+	// One that is silent is not waited for once the leader has spoken.
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	who, err := joining.Who(s.masters[0].cfg.Dir)
+	require.NoError(t, err)
+	voters, err := askVoters(ctx, time.Hour, s.masters[0].cfg.Dir, who, []string{"https://" + silent.Addr().String(), s.leader().Address()})
+	require.NoError(t, err)
+	require.Len(t, voters, 3)
+	require.NoError(t, ctx.Err())
+
 	last := s.masters[2]
-	_, err := s.anywhere(s.masters[0]).API().RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: last.ID()}))
+	_, err = s.anywhere(s.masters[0]).API().RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: last.ID()}))
 	require.NoError(t, err)
 	got := seat(last)
 	require.False(t, got.Votes, "whatever it says itself")

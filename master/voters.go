@@ -162,8 +162,8 @@ func (c *masters) Expel(ctx context.Context, nodeID string) error {
 		return err
 	}
 	if nodeID == c.m.id.ID {
-		if err := c.m.raft.LeadershipTransfer().Error(); err != nil {
-			return fmt.Errorf("%w: hand over the leadership: %w", server.ErrUnsettled, err)
+		if err := c.handOver(ctx); err != nil {
+			return err
 		}
 		return server.ErrNotLeader // the next leader is asked again, and takes this one out
 	}
@@ -187,6 +187,26 @@ func (c *masters) Expel(ctx context.Context, nodeID string) error {
 		_, err = c.apply(ctx, state.RemoveNode{ID: nodeID})
 	}
 	return c.lost(err)
+}
+
+// handOver has this master lead no longer. Raft gives up after one election's time-out, which is too short for the next leader where
+// machines are busy: it is asked again.
+func (c *masters) handOver(ctx context.Context) error {
+	late := time.Now().Add(settleWithin)
+	for {
+		err := c.m.raft.LeadershipTransfer().Error()
+		switch {
+		case err == nil || c.m.raft.State() != raft.Leader:
+			return nil
+		case time.Now().After(late):
+			return fmt.Errorf("%w: hand over the leadership: %w", server.ErrUnsettled, err)
+		}
+		select {
+		case <-time.After(settlePoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // gone says whether a master is lost. One that gossip does not see and that was heard of just now may be too new for gossip: whether it

@@ -297,13 +297,13 @@ func TestAReplicaThatRotsInMidBlockIsNotGoneOnWith(t *testing.T) {
 func TestASlowDiskIsNoDeadOne(t *testing.T) {
 	c := newCluster(t, 3)
 	defer c.close()
-	c.timing.Stall = 2 * time.Second
+	c.timing.Stall = 5 * time.Second
 	for _, n := range c.nodes {
 		n.restart()
 	}
 	c.nodes[1].hooks(nil, func(_ *node, total int64, _ bool) error {
 		if total == 2*wire.MaxData {
-			time.Sleep(4 * time.Second) // that is how slow it is
+			time.Sleep(7 * time.Second) // that is how slow it is
 		}
 		return nil
 	})
@@ -317,14 +317,14 @@ func TestASlowDiskIsNoDeadOne(t *testing.T) {
 }
 
 func TestADiskThatHangsIsNamed(t *testing.T) {
+	noGoroutinesLeft(t)
 	for bad := range 3 {
 		t.Run(fmt.Sprintf("member %d", bad+1), func(t *testing.T) {
-			c := newCluster(t, 3)
+			t.Parallel()
+			timing := patient()
+			timing.Slow = 10 * time.Second
+			c := makeCluster(t, t, 3, false, false, timing)
 			defer c.close()
-			c.timing.Slow = 3 * time.Second
-			for _, n := range c.nodes {
-				n.restart()
-			}
 			hang := make(chan struct{})
 			defer close(hang)
 			c.nodes[bad].hooks(nil, func(_ *node, total int64, _ bool) error {

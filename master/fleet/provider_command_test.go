@@ -101,11 +101,19 @@ func TestACommandProviderThatTellsTheTokenIsNotRepeated(t *testing.T) {
 
 // One that hangs is ended when its time is over, and with it what it has started, which would hold its output open.
 func TestACommandProviderThatHangs(t *testing.T) {
-	c := script(t, `echo still waiting for the moon >&2; sleep 1000 & sleep 1000`)
+	c := script(t, `echo still waiting for the moon >&2; sleep 1000 & : > "$DIR/hangs"; sleep 1000`)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	timer := time.AfterFunc(300*time.Millisecond, func() { cancel(os.ErrDeadlineExceeded) })
-	defer timer.Stop()
-	_, err := c.Launch(ctx, Request{Key: "l-1"})
+	launched := make(chan error, 1)
+	go func() {
+		_, err := c.Launch(ctx, Request{Key: "l-1"})
+		launched <- err
+	}()
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(filepath.Join(filepath.Dir(c.path), "hangs"))
+		return err == nil
+	}, time.Minute, 5*time.Millisecond)
+	cancel(os.ErrDeadlineExceeded)
+	err := <-launched
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.ErrorContains(t, err, "it said: still waiting for the moon")
 }

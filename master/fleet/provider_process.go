@@ -25,6 +25,7 @@ const ProcessProvider = "process"
 const (
 	endsWithin = 8 * time.Second // between SIGTERM and SIGKILL
 	endsLook   = 20 * time.Millisecond
+	startsLook = time.Millisecond
 )
 
 // ProcessConfig sets up a Processes.
@@ -64,7 +65,7 @@ func NewProcesses(c ProcessConfig) (*Processes, error) {
 func (p *Processes) Revives() bool { return true }
 
 // Launch starts the node of a key, unless it runs. One that has joined before goes on where it was.
-func (p *Processes) Launch(_ context.Context, r Request) (string, error) {
+func (p *Processes) Launch(ctx context.Context, r Request) (string, error) {
 	p.starts.Lock()
 	defer p.starts.Unlock()
 	running, err := p.running()
@@ -91,7 +92,7 @@ func (p *Processes) Launch(_ context.Context, r Request) (string, error) {
 	} else if err := os.Remove(token); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("start node %s: %w", r.Key, err)
 	}
-	if err := p.start(dir, append(args, p.cfg.Args...)); err != nil {
+	if err := p.start(ctx, dir, append(args, p.cfg.Args...)); err != nil {
 		return "", fmt.Errorf("start node %s: %w", r.Key, err)
 	}
 	return dir, nil
@@ -112,8 +113,9 @@ func (p *Processes) listen(r Request) []string {
 	return []string{"--listen", ":0", "--gossip-listen", ":0", "--advertise", host}
 }
 
-// start starts a node in a session of its own: what ends this master's group does not end it.
-func (p *Processes) start(dir string, args []string) error {
+// start starts a node in a session of its own: what ends this master's group does not end it. It waits until the node is to be found
+// among the processes.
+func (p *Processes) start(ctx context.Context, dir string, args []string) error {
 	log, err := os.OpenFile(filepath.Join(dir, "worker.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -126,10 +128,33 @@ func (p *Processes) start(dir string, args []string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	pid := cmd.Process.Pid
 	p.mu.Lock()
-	p.children[cmd.Process.Pid] = true
+	p.children[pid] = true
 	p.mu.Unlock()
-	return cmd.Process.Release() // it is reaped when the processes are looked at
+	if err := cmd.Process.Release(); err != nil { // it is reaped when the processes are looked at
+		return err
+	}
+	return p.shows(ctx, pid)
+}
+
+// shows waits until a child's arguments can be read, or it has ended: what is executed has none for a moment.
+func (p *Processes) shows(ctx context.Context, pid int) error {
+	for len(arguments(pid)) == 0 {
+		p.reap()
+		p.mu.Lock()
+		runs := p.children[pid]
+		p.mu.Unlock()
+		if !runs {
+			return nil
+		}
+		select {
+		case <-time.After(startsLook):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 func (p *Processes) dir(key string) string { return filepath.Join(p.cfg.Dir, key) }

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // aWorker stands for millrace: it notes how it was started, joins at once, and ends when it is told to, or with its lifeline.
@@ -110,6 +112,25 @@ func TestANodeThatDiedIsStartedAgainOnItsFolder(t *testing.T) {
 	starts := eventually(t, filepath.Join(dir, "starts"), 2)
 	require.NotContains(t, starts[1], "--token", "it has its certificate")
 	require.NoFileExists(t, filepath.Join(dir, "token"))
+}
+
+// A node that ends at once has been started, and is so again when it is asked for again.
+func TestANodeThatEndsAtOnceHoldsNobodyUp(t *testing.T) {
+	p := processes(t)
+	require.NoError(t, os.WriteFile(p.cfg.Binary, []byte("#!/bin/sh\necho x >> \"$4/starts\"\n"), 0o700))
+	dir := filepath.Join(p.cfg.Dir, "l-1")
+	for i := range 3 {
+		_, err := p.Launch(t.Context(), request("l-1"))
+		require.NoError(t, err)
+		eventually(t, filepath.Join(dir, "starts"), i+1)
+		require.Eventually(t, func() bool { return len(listed(t, p)) == 0 }, time.Minute, 5*time.Millisecond)
+	}
+	ended := exec.Command("true")
+	require.NoError(t, ended.Start())
+	require.NoError(t, unix.Waitid(unix.P_PID, ended.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil))
+	p.children[ended.Process.Pid] = true
+	require.NoError(t, p.shows(t.Context(), ended.Process.Pid))
+	require.Empty(t, p.children)
 }
 
 func TestNodesEndWithTheLifelineTheyAreGiven(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -20,6 +19,7 @@ import (
 
 	"millrace/pkg/embeddedstore"
 	"millrace/pkg/objectstore"
+	"millrace/pkg/ports"
 )
 
 const variable = "MILLRACE_TEST_EMBEDDED_STORE"
@@ -97,11 +97,14 @@ func stop(t testing.TB, child *exec.Cmd, ended <-chan error) {
 	}
 }
 
+// freeAddress is one that nobody else gets until the test ends, though the store listens there only once its process is up.
 func freeAddress(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Helper()
+	var reserved ports.Reserved
+	t.Cleanup(reserved.Close)
+	port, err := reserved.Take(10000, 20000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return ports.Address(port)
 }
