@@ -21,6 +21,10 @@ const (
 	// settleWithin bounds how long a change of the set waits for a master to be what it is to be.
 	settleWithin = 20 * time.Second
 	settlePoll   = 50 * time.Millisecond
+	// handOverWithin bounds how long the leader tries to have another lead, and handOverPause is between the tries, each of which holds the log
+	// up: in sum less than commands wait for a leader.
+	handOverWithin = 8 * time.Second
+	handOverPause  = 500 * time.Millisecond
 )
 
 // Member says what a master is in the set, as this one knows it.
@@ -192,7 +196,7 @@ func (c *masters) Expel(ctx context.Context, nodeID string) error {
 // handOver has this master lead no longer. Raft gives up after one election's time-out, which is too short for the next leader where
 // machines are busy: it is asked again.
 func (c *masters) handOver(ctx context.Context) error {
-	late := time.Now().Add(settleWithin)
+	late := time.Now().Add(handOverWithin)
 	for {
 		err := c.m.raft.LeadershipTransfer().Error()
 		switch {
@@ -202,7 +206,7 @@ func (c *masters) handOver(ctx context.Context) error {
 			return fmt.Errorf("%w: hand over the leadership: %w", server.ErrUnsettled, err)
 		}
 		select {
-		case <-time.After(settlePoll):
+		case <-time.After(handOverPause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

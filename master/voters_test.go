@@ -235,6 +235,7 @@ func TestTheStoreMoves(t *testing.T) {
 
 func TestMastersAreTakenOutAndBack(t *testing.T) {
 	s := newSite(t, 3)
+	s.seen(s.leader())
 	out := s.masters[2]
 	api_ := s.anywhere(s.masters[1]).API()
 	n, err := api_.RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: out.ID()}))
@@ -251,10 +252,19 @@ func TestMastersAreTakenOutAndBack(t *testing.T) {
 	require.Equal(t, server.MemberVoter, n.Msg.Member)
 
 	leader := s.leader()
+	s.seen(leader)
 	n, err = api_.RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: leader.ID()}))
 	require.NoError(t, err, "the leader hands over, and its successor takes it out")
 	require.Equal(t, leader.ID(), n.Msg.Id)
 	require.Equal(t, server.MemberNone, n.Msg.Member)
+}
+
+// seen waits until a master sees all others by gossip: only then does it know that they are up.
+func (s *site) seen(by *Master) {
+	s.t.Helper()
+	s.eventually("gossip sees them all", func() bool {
+		return !slices.ContainsFunc(s.masters, func(m *Master) bool { return !(&masters{by}).Alive(m.ID()) })
+	})
 }
 
 // A leader that is to go and cannot hand over at once, as the others do not hear it, tries again for as long as it leads; then the next
@@ -262,9 +272,7 @@ func TestMastersAreTakenOutAndBack(t *testing.T) {
 func TestALeaderThatIsTakenOutHandsOverInTheEnd(t *testing.T) {
 	s, n := cuttable(t)
 	leader := s.leader()
-	s.eventually("gossip sees them all", func() bool {
-		return !slices.ContainsFunc(s.masters, func(m *Master) bool { return !(&masters{leader}).Alive(m.ID()) })
-	})
+	s.seen(leader)
 	n.isolate(slices.Index(s.masters, leader))
 	require.ErrorIs(t, (&masters{leader}).Expel(t.Context(), leader.ID()), server.ErrNotLeader)
 	require.NotEqual(t, raft.Leader, leader.raft.State())
@@ -277,6 +285,7 @@ func TestALeaderThatIsTakenOutHandsOverInTheEnd(t *testing.T) {
 func TestTwoMastersAreTakenOutAndBack(t *testing.T) {
 	s := newSite(t, 3)
 	leader := s.leader()
+	s.seen(leader)
 	api_ := s.anywhere(leader).API()
 	var out []*Master
 	for _, m := range s.masters {

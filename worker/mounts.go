@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 
@@ -18,16 +20,38 @@ const mountsFile = "data-mounts.json"
 type mounts map[string]string
 
 // mayBegin refuses to begin anew in a folder without blocks whose disk is not mounted: they would fill the file system that holds the
-// bare mount point, and be hidden when the disk is back.
+// bare mount point, and be hidden when the disk is back. A disk that is mounted elsewhere on the way to the folder will do.
 func (m mounts) mayBegin(dir string) error {
 	point := m[dir]
 	if point == "" {
 		return nil
 	}
-	if top, err := mountPoint(point, device); err == nil && top == point {
+	now, err := mountOf(dir)
+	if err != nil {
+		return err
+	}
+	bare, err := mountOf(filepath.Dir(point)) // what the folder is on if nothing is mounted there
+	if err != nil {
+		return err
+	}
+	if now != "/" && now != bare {
 		return nil
 	}
 	return fmt.Errorf("nothing is mounted at %s, where its disk was: mount it and start the node again, or name another folder with --data-dir", point)
+}
+
+// mountOf is the mount point that a folder lies on, or would: as far as it is there.
+func mountOf(dir string) (string, error) {
+	for {
+		real, err := filepath.EvalSymlinks(dir)
+		if err == nil {
+			return mountPoint(real, device)
+		}
+		if !errors.Is(err, fs.ErrNotExist) || dir == "/" {
+			return "", err
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // with is what is known after these disks have been opened.
@@ -40,11 +64,8 @@ func (m mounts) with(disks []blockstore.Disk) mounts {
 		if d.Problem != "" {
 			continue
 		}
-		delete(all, d.Dir)
-		if real, err := filepath.EvalSymlinks(d.Dir); err == nil {
-			if point, err := mountPoint(real, device); err == nil && point != "/" {
-				all[d.Dir] = point
-			}
+		if point, err := mountOf(d.Dir); err == nil && point != "/" { // of a folder that was a disk once that is remembered
+			all[d.Dir] = point
 		}
 	}
 	return all
@@ -72,6 +93,23 @@ func (w *Worker) openDisks(c blockstore.Config) (*blockstore.Store, error) {
 		unknown(w.dir.WriteJSON(now, mountsFile))
 	}
 	return store, nil
+}
+
+// disksAreThere says which disk of --data-dir is not mounted: what is on it cannot be deleted then.
+func (w *Worker) disksAreThere() error {
+	var known mounts
+	if _, err := w.dir.ReadJSON(&known, mountsFile); err != nil {
+		return nil // it is not known; the next start says so
+	}
+	for _, dir := range w.cfg.DataDirs {
+		if of, err := blockstore.ClusterOf(dir); err != nil || of != "" {
+			continue
+		}
+		if err := known.mayBegin(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mountPoint is the highest folder above path, or path itself, that is on the same device; "/" for the root file system.

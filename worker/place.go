@@ -83,7 +83,12 @@ func (w *Worker) wipe(ctx context.Context) error {
 	if left == "" {
 		return nil
 	}
-	if err := w.insist(ctx, "delete what the node had of cluster "+left, w.wipeOnce); err != nil {
+	if err := w.insist(ctx, "delete what the node had of cluster "+left, func() error {
+		if err := w.disksAreThere(); err != nil {
+			return err
+		}
+		return w.wipeOnce()
+	}); err != nil {
 		return err
 	}
 	w.log.Info("the node is wiped", zap.String("cluster", left))

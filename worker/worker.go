@@ -39,7 +39,7 @@ import (
 )
 
 const (
-	fetchesAtOnce = 64 // shuffle requests open, over all reduces
+	fetchesAtOnce = 64          // shuffle requests open, over all reduces
 	stopGrace     = time.Second // for attempts that have just ended to be reported, when the node stops
 	stopPoll      = 10 * time.Millisecond
 	renewEvery    = 12 * time.Hour

@@ -103,11 +103,11 @@ func (c *call) dial(retry time.Duration) (*connection, error) {
 func (c *call) sayNoLeader() func(error) {
 	var once sync.Once
 	return func(error) {
-		once.Do(func() {
-			if !c.json && !screen.Drawn() {
+		if !c.json && !screen.Drawn() {
+			once.Do(func() {
 				fmt.Fprintf(c.env.Stderr, "no master has answered as the leader for %v: waiting for one\n", client.WaitingAfter)
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -172,11 +172,11 @@ func (c *call) openStore() (objectstore.Store, error) {
 func (c *call) sayWaiting(endpoint string) func() {
 	var once sync.Once
 	return func() {
-		once.Do(func() {
-			if !c.json && !screen.Drawn() {
+		if !c.json && !screen.Drawn() {
+			once.Do(func() {
 				fmt.Fprintf(c.env.Stderr, "the object store at %s has not answered for %v: waiting for it\n", endpoint, objectstore.WaitingAfter)
-			}
-		})
+			})
+		}
 	}
 }
 

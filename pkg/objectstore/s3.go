@@ -30,7 +30,7 @@ type Config struct {
 	Retry Retry
 	// Stall bounds the time in which nothing of a body moves, either way. 0 means 20 s.
 	Stall time.Duration
-	// Waiting, if given, is called for each request that has gone without an answer for WaitingAfter, by any goroutine; the
+	// Waiting, if given, is called once for each request of which nothing has moved for WaitingAfter, by any goroutine; the
 	// request does not return before it has.
 	Waiting func()
 }

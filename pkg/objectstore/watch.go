@@ -24,7 +24,7 @@ type watched struct {
 	waiting   func()        // Config's
 }
 
-// WaitingAfter is how long a request may go without an answer before Config.Waiting is called.
+// WaitingAfter is how long nothing of a request may move before Config.Waiting is called.
 const WaitingAfter = 5 * time.Second
 
 // firstByteOfRead bounds the wait for the answer to a GET or HEAD: a store has nothing to put together.
@@ -57,15 +57,8 @@ func heard(ctx context.Context) (date time.Time, retryAfter time.Duration) {
 }
 
 func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
-	if w.waiting != nil {
-		told := make(chan struct{})
-		wait := time.AfterFunc(WaitingAfter, func() { w.waiting(); close(told) })
-		defer func() {
-			if !wait.Stop() {
-				<-told
-			}
-		}()
-	}
+	wait := w.wait()
+	defer wait.end()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	guard := &guard{cancel: cancel}
 	first := w.firstByte
@@ -78,7 +71,7 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	guard.start(first)
 	out := r.Clone(ctx)
 	if r.Body != nil {
-		out.Body = &sending{r.Body, guard, w}
+		out.Body = &sending{r.Body, guard, w, wait}
 	}
 	resp, err := w.base.RoundTrip(out)
 	guard.stop()
@@ -94,6 +87,56 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	resp.Body = &receiving{resp.Body, ctx, guard, w.stall}
 	return resp, nil
+}
+
+// waiter tells, once, that nothing moves for WaitingAfter: neither is more of a request taken, nor does its answer come.
+type waiter struct {
+	tell func()
+
+	mu    sync.Mutex
+	timer *time.Timer
+	moved time.Time
+	over  bool
+}
+
+func (w *watched) wait() *waiter {
+	t := &waiter{tell: w.waiting, moved: time.Now(), over: w.waiting == nil}
+	if !t.over {
+		t.mu.Lock()
+		t.timer = time.AfterFunc(WaitingAfter, t.look)
+		t.mu.Unlock()
+	}
+	return t
+}
+
+func (t *waiter) look() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return
+	}
+	if left := WaitingAfter - time.Since(t.moved); left > 0 {
+		t.timer.Reset(left)
+		return
+	}
+	t.over = true
+	t.tell()
+}
+
+func (t *waiter) moves() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.moved = time.Now()
+}
+
+// end returns when nothing will be told any more.
+func (t *waiter) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	if t.timer != nil {
+		t.timer.Stop()
+	}
 }
 
 func (a *answered) note(h http.Header) {
@@ -163,9 +206,11 @@ type sending struct {
 	io.ReadCloser
 	guard *guard
 	w     *watched
+	wait  *waiter
 }
 
 func (s *sending) Read(p []byte) (int, error) {
+	s.wait.moves()
 	n, err := s.ReadCloser.Read(p)
 	if err != nil {
 		s.guard.sent(s.w.firstByte)

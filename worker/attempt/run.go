@@ -221,6 +221,18 @@ func (r *run) follow(ctx context.Context, w *ward) (*api.AttemptResult, bool) {
 		case m, ok := <-r.c.msgs:
 			if !ok {
 				why := missed() // while what it has started is still counted
+				late := time.NewTimer(exitWithin)
+				defer late.Stop()
+				select {
+				case <-r.c.exited:
+				case <-late.C:
+				case why := <-over:
+					r.c.destroy(0)
+					return r.failed(why), false
+				case <-ctx.Done():
+					r.cancel()
+					return r.account(killed(ctx)), false
+				}
 				res := r.died()
 				if why != "" { // with no room for one more thread a program dies of that
 					res.Failure.Message = why + ": " + res.Failure.Message
@@ -288,7 +300,7 @@ func (r *run) cancel() {
 
 // died says how a child ended that owes a result.
 func (r *run) died() *api.AttemptResult {
-	if !r.c.wait(exitWithin) {
+	if !r.c.wait(retireGrace) {
 		r.c.destroy(0)
 		return r.failed("the child process closed its socket in the middle of the attempt")
 	}

@@ -133,7 +133,7 @@ func TestScriptsThatCannotBe(t *testing.T) {
 	elsewhere := gone
 	elsewhere.URL = "s3://nowhere/gone.sh"
 	hangs := n.script("hangs.sh", "echo I wait; sleep 1000\n")
-	hangs.Timeout = 300 * time.Millisecond
+	hangs.Timeout = 4 * time.Second
 	for want, a := range map[string]Action{
 		"(empty.sh) failed: it is empty":                        n.script("empty.sh", ""),
 		"(blank.sh) failed: it is empty":                        n.script("blank.sh", "\n  \n"),
@@ -145,7 +145,7 @@ func TestScriptsThatCannotBe(t *testing.T) {
 		"(fails.sh) failed: exit code 3; it said last: oh | no": n.script("fails.sh", "echo oh; echo no >&2; exit 3\n"),
 		"(silent.sh) failed: exit code 4":                       n.script("silent.sh", "exit 4\n"),
 		"ended by SIGTERM":                                      n.script("ended.sh", "kill $$\n"),
-		"it took longer than it may: 300ms; it said last: I":    hangs,
+		"it took longer than it may: 4s; it said last: I":       hangs,
 		"is not of the form":                                    {URL: "http://x/y"},
 	} {
 		s := n.run(want, n.script("well.sh", "true\n"), a, n.script("never.sh", "echo never\n"))

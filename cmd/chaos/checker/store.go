@@ -119,11 +119,16 @@ func (u Upload) String() string {
 	return fmt.Sprintf("%s: upload %s with %d parts, begun %s", u.Key, u.ID, u.Parts, u.Begun.UTC().Format("15:04:05.000"))
 }
 
+// endTakes is how long the end of a job may take after its last look for uploads that nobody knows: three requests, each held up for 3 s.
+const endTakes = 10 * time.Second
+
 // Stray says whether an upload may be of a request that a master sent before it was killed, and that was carried out after the last look for
-// such uploads, with which the end of a job begins: jobs that write its key have all ended, and nothing is in it.
+// such uploads, with which the end of a job begins: jobs that write its key have all ended, one of them just then, and nothing is in it.
 func (u Upload) Stray(jobs []Status) bool {
 	all := !slices.ContainsFunc(jobs, func(j Status) bool { return j.SubmittedAt == nil || j.EndedAt == nil })
-	return all && u.Parts == 0 && slices.ContainsFunc(jobs, func(j Status) bool { return u.Begun.After(*j.SubmittedAt) })
+	return all && u.Parts == 0 && slices.ContainsFunc(jobs, func(j Status) bool {
+		return u.Begun.After(*j.SubmittedAt) && u.Begun.After(j.EndedAt.Add(-endTakes)) && u.Begun.Before(*j.EndedAt)
+	})
 }
 
 // Late says whether an upload may be there, of jobs that write its key and have all ended: a request for one that a master sent before it was

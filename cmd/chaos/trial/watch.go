@@ -3,7 +3,6 @@ package trial
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -170,41 +169,53 @@ func (t *Trial) uploads(ctx context.Context) {
 			writers[key] = append(writers[key], j.Name)
 		}
 	}
+	var last map[string]string // what the last whole look has found
 	for {
-		left, late, strays := map[string]string{}, 0, 0
-		for key, names := range writers {
-			found, err := t.store.Unfinished(ctx, workload.OutputBucket, key)
-			if err != nil {
-				left[key] = fmt.Sprint(err)
-				continue
+		left, late, err := t.leftUploads(ctx, writers)
+		if err == nil {
+			last, t.report.LateUploads = left, late
+			if len(left) == 0 {
+				return
 			}
-			var jobs []checker.Status
-			for _, name := range names {
-				s, _ := t.book.Status(name)
-				jobs = append(jobs, s)
-			}
-			for _, u := range found {
-				switch {
-				case u.Late(jobs):
-					late++
-				case u.Stray(jobs) && strays < fewStrays:
-					strays++
-				default:
-					left[key] += u.String() + "; "
-				}
-			}
-		}
-		t.report.LateUploads = late + strays
-		if len(left) == 0 {
-			return
 		}
 		if !sleep(ctx, time.Second) {
-			for key, what := range left {
+			if last == nil {
+				t.book.Note("the site", "no upload is left", "the store could not be looked through within %v: %v", settleWithin, err)
+			}
+			for key, what := range last {
 				t.book.Note(writers[key][0], "no upload is left", "%s", what)
 			}
 			return
 		}
 	}
+}
+
+// leftUploads looks at each part once: at which of them are unfinished uploads that must not be there, and how many may be.
+func (t *Trial) leftUploads(ctx context.Context, writers map[string][]string) (left map[string]string, late int, err error) {
+	left = map[string]string{}
+	strays := 0
+	for key, names := range writers {
+		found, err := t.store.Unfinished(ctx, workload.OutputBucket, key)
+		if err != nil {
+			return nil, 0, err
+		}
+		var jobs []checker.Status
+		for _, name := range names {
+			s, _ := t.book.Status(name)
+			jobs = append(jobs, s)
+		}
+		for _, u := range found {
+			switch {
+			case u.Late(jobs):
+				late++
+			case u.Stray(jobs) && strays < fewStrays:
+				strays++
+			default:
+				left[key] += u.String() + "; "
+			}
+		}
+	}
+	return left, late + strays, nil
 }
 
 // leftovers waits until nothing of the jobs is left on the machines.
