@@ -28,6 +28,24 @@ type Replica struct {
 	Unfinished  bool
 }
 
+// Lacking names the blocks that lie on fewer disks than the cluster says.
+func Lacking(files []StoredFile, disks []Replica) (blocks []string) {
+	lie := map[string]int{}
+	for _, r := range disks {
+		if !r.Unfinished {
+			lie[r.Block]++
+		}
+	}
+	for _, f := range files {
+		for _, b := range f.Blocks {
+			if lie[b.ID] < len(b.Replicas) {
+				blocks = append(blocks, b.ID)
+			}
+		}
+	}
+	return blocks
+}
+
 // JudgeBlocks says how the disks of all nodes differ from what the files' blocks say, when all is well: each block must lie on as many
 // nodes as are wanted, in its size, and nothing else may lie there.
 func JudgeBlocks(files []StoredFile, disks []Replica) (wrong []string) {

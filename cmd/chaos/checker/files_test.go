@@ -105,6 +105,13 @@ func TestJudgeListing(t *testing.T) {
 	}
 }
 
+func TestLacking(t *testing.T) {
+	files := []StoredFile{{Blocks: []StoredBlock{{"b-1", 7, []string{"i-1", "i-2"}}, {"b-2", 7, []string{"i-1", "i-2"}}, {"b-3", 7, []string{"i-1", "i-2"}}}}}
+	require.Equal(t, []string{"b-2", "b-3"}, Lacking(files, []Replica{
+		{"n1", "b-1", 7, false}, {"n2", "b-1", 7, false}, {"n1", "b-2", 7, false}, {"n1", "b-3", 7, false}, {"n2", "b-3", 7, true},
+	}))
+}
+
 // TestJudgeBlocks: one thing that is wrong on the disks is said.
 func TestJudgeBlocks(t *testing.T) {
 	type stored = []StoredFile

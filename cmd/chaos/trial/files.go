@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -293,19 +294,31 @@ func (t *Trial) stored(ctx context.Context) ([]checker.StoredFile, error) {
 	return all, nil
 }
 
-// findSpoilt reads the files that have damaged replicas, and says whether there are some: whoever reads a bad one has it replaced.
+// findSpoilt reads the files that have damaged replicas, and says whether there are some: whoever reads a bad one has it replaced. In the calm those
+// that were removed whole are among them: the cluster believes in more replicas than there are.
 func (t *Trial) findSpoilt(ctx context.Context, calm bool) error {
-	spoilt := t.site.Spoilt()
-	if len(spoilt) == 0 {
+	left := map[string]bool{}
+	for _, id := range t.site.Spoilt() {
+		left[id] = true
+	}
+	if len(left) == 0 && !calm {
 		return nil
 	}
 	files, err := t.stored(ctx)
 	if err != nil {
 		return err
 	}
-	left := map[string]bool{}
-	for _, id := range spoilt {
-		left[id] = true
+	if calm {
+		disks, err := t.disks()
+		if err != nil {
+			return err
+		}
+		for _, id := range checker.Lacking(files, disks) {
+			left[id] = true
+		}
+	}
+	if len(left) == 0 {
+		return nil
 	}
 	for _, f := range files {
 		for _, b := range f.Blocks {
@@ -318,7 +331,17 @@ func (t *Trial) findSpoilt(ctx context.Context, calm bool) error {
 			}
 		}
 	}
+	spoilt := slices.Sorted(maps.Keys(left))
 	return fmt.Errorf("damaged replicas of %d blocks: %s", len(spoilt), strings.Join(spoilt[:min(5, len(spoilt))], " "))
+}
+
+// disks lists what lies on the disks of all nodes.
+func (t *Trial) disks() (all []checker.Replica, err error) {
+	lie, err := t.site.Replicas()
+	for _, r := range lie {
+		all = append(all, checker.Replica{Node: r.Node, Block: r.Block, Size: r.Size, Unfinished: r.Unfinished})
+	}
+	return all, err
 }
 
 // checkDisks says what the disks have too much or too little.
@@ -327,20 +350,18 @@ func (t *Trial) checkDisks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lie, err := t.site.Replicas()
+	disks, err := t.disks()
 	if err != nil {
 		return err
 	}
-	var disks []checker.Replica
 	var blocks, size int64
-	for _, r := range lie {
-		disks = append(disks, checker.Replica{Node: r.Node, Block: r.Block, Size: r.Size, Unfinished: r.Unfinished})
+	for _, r := range disks {
 		size += r.Size
 	}
 	for _, f := range files {
 		blocks += int64(len(f.Blocks))
 	}
-	t.report.Files, t.report.Blocks, t.report.Replicas, t.report.Stored = len(files), blocks, len(lie), size
+	t.report.Files, t.report.Blocks, t.report.Replicas, t.report.Stored = len(files), blocks, len(disks), size
 	if wrong := checker.JudgeBlocks(files, disks); len(wrong) > 0 {
 		return fmt.Errorf("%d things: %s", len(wrong), strings.Join(wrong[:min(5, len(wrong))], "; "))
 	}
