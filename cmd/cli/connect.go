@@ -88,7 +88,7 @@ func (c *call) dial(retry time.Duration) (*connection, error) {
 	if len(servers) == 0 {
 		return nil, faultf(exitUnreachable, "name a master: --server https://HOST:PORT, or choose another context: millrace context list", "context %s names no master", ctx.Name)
 	}
-	cl, err := client.New(client.Config{Servers: servers, Credential: ctx.Credential(), UserAgent: "millrace/" + Version, RetryFor: retry, RefusedFor: refusedFor, Waiting: c.sayNoLeader()})
+	cl, err := client.New(client.Config{Servers: servers, Credential: ctx.Credential(), UserAgent: "millrace/" + Version, RetryFor: retry, RefusedFor: refusedFor, Waiting: c.sayOnce("no master has answered as the leader for %v: waiting for one", client.WaitingAfter)})
 	if err != nil {
 		return nil, usagef("check --server and the context: millrace context show", "%s", err)
 	}
@@ -99,14 +99,12 @@ func (c *call) dial(retry time.Duration) (*connection, error) {
 	return &connection{Client: cl, cluster: c.clusterName(ctx), context: ctx, home: home}, nil
 }
 
-// sayNoLeader says once that a call to the masters takes its time.
-func (c *call) sayNoLeader() func(error) {
+// sayOnce says something on standard error at the first call: not to programs, and not where a bar shows it by itself.
+func (c *call) sayOnce(format string, args ...any) func() {
 	var once sync.Once
-	return func(error) {
+	return func() {
 		if !c.json && !screen.Drawn() {
-			once.Do(func() {
-				fmt.Fprintf(c.env.Stderr, "no master has answered as the leader for %v: waiting for one\n", client.WaitingAfter)
-			})
+			once.Do(func() { fmt.Fprintf(c.env.Stderr, format+"\n", args...) })
 		}
 	}
 }
@@ -165,19 +163,8 @@ func (c *call) openStore() (objectstore.Store, error) {
 	}
 	c.sayStorage(s)
 	return objectstore.NewS3(objectstore.Config{Endpoint: s.S3.Endpoint, Region: s.S3.Region, AccessKey: s.S3.AccessKey,
-		SecretKey: s.S3.SecretKey, SessionToken: s.S3.SessionToken, CAPEM: s.S3.CABundle, Waiting: c.sayWaiting(s.S3.Endpoint)})
-}
-
-// sayWaiting says once that the object store does not answer. A bar shows it by itself.
-func (c *call) sayWaiting(endpoint string) func() {
-	var once sync.Once
-	return func() {
-		if !c.json && !screen.Drawn() {
-			once.Do(func() {
-				fmt.Fprintf(c.env.Stderr, "the object store at %s has not answered for %v: waiting for it\n", endpoint, objectstore.WaitingAfter)
-			})
-		}
-	}
+		SecretKey: s.S3.SecretKey, SessionToken: s.S3.SessionToken, CAPEM: s.S3.CABundle,
+		Waiting: c.sayOnce("the object store at %s has not answered for %v: waiting for it", s.S3.Endpoint, objectstore.WaitingAfter)})
 }
 
 // sayStorage says which object store is used, when it is not what one would expect.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // hadoopNames are properties that people of Hadoop know by heart, old names and new, and the flags that say the same here. A property of such a name reaches the
@@ -42,6 +41,6 @@ func (c *call) tellHadoopNames(properties map[string]string) {
 			continue
 		}
 		told[flag] = true
-		fmt.Fprintf(c.env.Stderr, "-D %s only reaches the program: what it does in Hadoop is --%s here\n", strings.TrimSpace(name), flag)
+		fmt.Fprintf(c.env.Stderr, "-D %s only reaches the program: what it does in Hadoop is --%s here\n", name, flag)
 	}
 }

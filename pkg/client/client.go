@@ -59,8 +59,8 @@ type Config struct {
 	// RefusedFor bounds it, if shorter, while every server refuses the connection and none has been reached yet: then nothing runs
 	// there, which people want to hear soon. 0 means RetryFor.
 	RefusedFor time.Duration
-	// Waiting, if given, is called by a call that has been repeated for WaitingAfter, with what it met last.
-	Waiting func(error)
+	// Waiting, if given, is called by a call that has been repeated for WaitingAfter, once.
+	Waiting func()
 }
 
 // WaitingAfter is after which time Config.Waiting is told.

@@ -29,7 +29,7 @@ type retrier struct {
 	retryFor time.Duration
 	// refusedFor is retryFor while all servers refuse the connection and none has been reached yet.
 	refusedFor time.Duration
-	waiting    func(error) // Config's
+	waiting    func() // Config's
 }
 
 // repeatable says for a procedure whether doing it twice is as good as once. All
@@ -126,7 +126,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			}
 			if !told && time.Since(began) > WaitingAfter {
 				told = true
-				r.waiting(err)
+				r.waiting()
 			}
 			r.log.Debug("master unavailable: call is repeated",
 				zap.String("procedure", req.Spec().Procedure), zap.Duration("after", wait), zap.Error(err))

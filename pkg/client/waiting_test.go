@@ -22,10 +22,7 @@ func TestWaitingIsSaid(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began, told := time.Now(), 0
 			r := &retrier{channel: newChannel(&tls.Config{}, []string{"127.0.0.1:1"}), log: zap.NewNop(), retryFor: time.Minute, refusedFor: time.Minute,
-				waiting: func(err error) {
-					told++
-					require.ErrorContains(t, err, "no leader")
-				}}
+				waiting: func() { told++ }}
 			_, err := r.WrapUnary(func(context.Context, connect.AnyRequest) (connect.AnyResponse, error) {
 				if time.Since(began) < takes {
 					return nil, connect.NewError(connect.CodeUnavailable, errors.New("no leader"))
