@@ -290,6 +290,41 @@ func TestALeaseCrossesAHello(t *testing.T) {
 	}
 }
 
+// A segment may be brought to a core node after its hello was written and before the leader reads it, when the leader has heard
+// of the map already: the hello does not list it. The map does not run again, unless a reduce finds that it is not there.
+func TestASegmentCrossesAHello(t *testing.T) {
+	for name, there := range map[string]bool{"it is there": true, "it is not": false} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				core := w.join("i-a", state.RoleCore, 1)
+				w.join("i-b", state.RoleTask, 1)
+				core.at(20 * time.Second)
+				w.lead()
+				w.submit(2, 1, nil)
+				w.until("the task node's map is done", func() bool { return w.job().MapsDone == 1 })
+				core.mu.Lock()
+				held := core.held
+				core.held = map[string]*api.HeldSegment{}
+				core.mu.Unlock()
+				require.Len(t, held, 1)
+				core.hello()
+				if there {
+					core.mu.Lock()
+					core.held = held
+					core.mu.Unlock()
+				}
+				w.await()
+				w.committed()
+				lost := 0
+				if !there {
+					lost = 1
+				}
+				require.Equal(t, lost, w.job().Lost)
+			})
+		})
+	}
+}
+
 // The plan lies in the system prefix, wherever that is, and its key in the log is relative to it.
 func TestPlanLiesInTheSystemPrefix(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

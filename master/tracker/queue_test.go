@@ -60,8 +60,7 @@ func TestNewNodeTakesPrefetchedTasks(t *testing.T) {
 			l, _ := w.leader.Live(testJob)
 			return l.Maps.Running == 2 && l.Maps.Prefetched == 2
 		})
-		b := w.join("i-b", state.RoleTask, 2)
-		b.at(10 * time.Second)
+		w.joinAt(10*time.Second, "i-b", state.RoleTask, 2)
 		w.until("all four run", func() bool { return w.leader.RunningOn("i-a") == 2 && w.leader.RunningOn("i-b") == 2 })
 		w.await()
 		w.committed()

@@ -1,6 +1,8 @@
 package tracker
 
 import (
+	"time"
+
 	"go.uber.org/zap"
 
 	"millrace/master/state"
@@ -10,6 +12,10 @@ import (
 // maxLost is how many lost maps go into one log entry: one that changes more than some 8000 nodes of the state's
 // trees costs a walk through all that is in them, to find who watches.
 const maxLost = 500
+
+// helloAge is how old a hello may be when it is taken up: its worker gives a session up that nobody welcomes within seconds, and
+// a hello may wait for a leader that is busy taking over.
+const helloAge = 10 * time.Second
 
 // holds compares the segments a node says it holds with those it should hold,
 // and has it drop what nobody will ask for.
@@ -38,7 +44,10 @@ func (t *Tracker) holds(n *node, segments []*api.HeldSegment) {
 		}
 		for _, k := range j.kept[n.id] {
 			if k.done && k.win.SegmentNode == n.id {
-				k.gone = !held[k.win.Attempt]
+				// What another node has brought there since the hello was written is not in it. Should it be missing all
+				// the same, a reduce finds out.
+				since := k.win.Node != n.id && !k.wonAt.IsZero() && t.cfg.Now().Sub(k.wonAt) < helloAge
+				k.gone = !held[k.win.Attempt] && !since
 				j.checkSegments = j.checkSegments || k.gone
 				j.news[k.id.Index] = true // its address may be another now
 			}

@@ -57,19 +57,28 @@ type run struct {
 	since time.Time
 }
 
-func (w *world) join(id, role string, slots int) *worker {
+const usualPace = 20 * time.Millisecond
+
+func (w *world) join(id, role string, slots int) *worker { return w.joinAt(usualPace, id, role, slots) }
+
+// joinAt joins a node whose attempts take that time, from its first one on.
+func (w *world) joinAt(pace time.Duration, id, role string, slots int) *worker {
 	group := map[string]string{state.RoleCore: "ig-c", state.RoleTask: "ig-t"}[role]
 	w.must(state.PutNode{Node: state.Node{ID: id, Name: id, Cluster: "j-1", Group: group, Role: role, State: state.NodeAdmitted}})
-	return w.start(id, role, slots)
+	return w.startAt(pace, id, role, slots)
 }
 
 // start starts the worker of a node that the log knows.
 func (w *world) start(id, role string, slots int) *worker {
+	return w.startAt(usualPace, id, role, slots)
+}
+
+func (w *world) startAt(pace time.Duration, id, role string, slots int) *worker {
 	k := &worker{
 		w: w, id: id, role: role, slots: slots, incarnation: 1, connected: true,
 		inbox: make(chan *api.MasterMessage, 4096), done: make(chan struct{}),
 		running: map[string]*run{}, held: map[string]*api.HeldSegment{}, unacked: map[string]*api.AttemptReport{},
-		places: map[int32]*api.SegmentLocation{}, moved: make(chan struct{}), pace: 20 * time.Millisecond,
+		places: map[int32]*api.SegmentLocation{}, moved: make(chan struct{}), pace: pace,
 		broken: map[string]bool{},
 	}
 	w.mu.Lock()
@@ -451,7 +460,7 @@ func (k *worker) work(ctx context.Context, l *api.Lease) *api.AttemptResult {
 // fetch waits for every segment and reads it where it lies.
 func (k *worker) fetch(ctx context.Context, l *api.Lease) (digest uint64, ok bool) {
 	have := map[int32]bool{}
-	told := map[string]bool{}
+	told := map[*api.SegmentLocation]bool{} // each place once, and again when the leader has named it anew
 	for {
 		k.mu.Lock()
 		moved := k.moved
@@ -465,8 +474,8 @@ func (k *worker) fetch(ctx context.Context, l *api.Lease) (digest uint64, ok boo
 				continue
 			}
 			if why := k.readable(p); why != "" {
-				if !told[p.Attempt] {
-					told[p.Attempt] = true
+				if !told[p] {
+					told[p] = true
 					k.tell(&api.WorkerMessage{Message: &api.WorkerMessage_Problem{Problem: &api.SegmentProblem{
 						Job: l.Job, Map: p.Map, MapAttempt: p.Attempt, SegmentNode: p.Node, ReduceAttempt: l.Attempt, Reason: why,
 					}}})
