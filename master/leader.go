@@ -74,7 +74,7 @@ func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
 	l.wait.Go(func() {
 		defer close(l.settled)
 		select {
-		case <-time.After(session.DefaultLease):
+		case <-time.After(session.ReturnWithin):
 		case <-ctx.Done():
 		}
 	})

@@ -21,6 +21,10 @@ import (
 // DefaultLease is how long a node counts as alive after its last message.
 const DefaultLease = 3 * time.Second
 
+// ReturnWithin is how long a new leader waits for the nodes of the one before: a leader that fell silent is missed only after a
+// lease, and then the new one has to be found.
+const ReturnWithin = DefaultLease + 2*time.Second
+
 // A lease that ends may do so only because this process did not run for a while (a paused machine, a
 // starved one), and what the worker sent meanwhile lies unread. So each gets a last chance: a moment
 // if the end was noticed when it came, another lease if that took longer than lateness.

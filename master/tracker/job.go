@@ -53,7 +53,8 @@ type job struct {
 	reducing      int                // live reduces
 	unstarted     int                // live maps that are in no slot yet
 	dirty         bool               // touched, and not looked at yet
-	told          map[string]bool    // nodes that know the places of the segments
+	again         map[int]bool       // maps whose places are to be told once more; nil: none
+	told          map[string]bool    // nodes that are to know the places of the segments; false: they could not be sent
 	telling       *api.MasterMessage // all places, for the next node; nil: they have changed
 	kept          map[string][]*task // maps whose segment a node keeps, and such as it kept once
 	earlier       map[string]*upload // of an earlier leader, by attempt; nil: not looked up yet

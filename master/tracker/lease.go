@@ -211,8 +211,13 @@ func (t *Tracker) onReturned(node, id string) {
 	if a == nil || a.node != node || a.ending {
 		return
 	}
-	t.unlist(a)
 	a.task.fetched = true
+	t.takeBack(a)
+}
+
+// takeBack makes an attempt that has not started as if it had never been.
+func (t *Tracker) takeBack(a *attempt) {
+	t.unlist(a)
 	if a.killing == "" && a.task.number > 0 {
 		a.task.number--
 	}

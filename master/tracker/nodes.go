@@ -114,7 +114,7 @@ func (t *Tracker) nodeUp(id string, hello *api.WorkerHello) {
 	t.holds(n, hello.Segments)
 	t.setDrain(n, rec.DrainBy)
 	for _, j := range t.order {
-		if j.told[id] {
+		if _, was := j.told[id]; was { // whether or not it arrived
 			delete(j.told, id)
 			t.tellPlaces(j, id)
 		}
@@ -147,6 +147,10 @@ func (t *Tracker) missing(a *attempt, restarted bool) {
 			if t.attempts[a.id] == a && !a.ending && !a.heard {
 				// The lease may have arrived after the hello was written.
 				t.sendKill(a.node, a.id, "it is counted as lost")
+				if !a.started { // nothing ran: its lease went down with the connection
+					t.takeBack(a)
+					return
+				}
 				t.lose(a, "lost when the connection to its worker broke")
 			}
 		})
@@ -157,6 +161,8 @@ func (t *Tracker) missing(a *attempt, restarted bool) {
 func (t *Tracker) resume(n *node, r *api.RunningAttempt) {
 	a := t.attempts[r.Attempt]
 	switch {
+	case a != nil && a.node == n.id && a.ending: // what runs has not reported: it was given up
+		t.sendKill(n.id, a.id, "it is counted as lost")
 	case a != nil && a.node == n.id && a.killing == "":
 		a.heard = true
 		t.setStarted(a, r.Started)

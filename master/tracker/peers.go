@@ -75,9 +75,10 @@ func (p *peers) misses(id string) int { return p.with[id] }
 func (t *Tracker) cutOff(j *job, reader string, p *api.SegmentProblem) {
 	keeper := p.SegmentNode
 	for _, id := range []string{reader, keeper} {
-		// One that has just come back, or that this leader has not seen yet, may be reached again by now: who reads asks
-		// again, and says so again.
+		// One that has just come back, or that this leader has not seen yet, may be reached again by now: who reads is
+		// to try again, and says so again.
 		if t.nodes[id] == nil || !t.cfg.Workers.Connected(id) || t.cfg.Now().Sub(t.moved[id]) < settledAfter {
+			t.tellAgain(j, int(p.Map))
 			return
 		}
 	}

@@ -33,7 +33,7 @@ func (t *Tracker) onReport(node string, r *api.AttemptReport) {
 		a.reporter = node
 		return
 	}
-	a.reporter = node
+	a.reporter, a.heard = node, true
 	t.setStarted(a, true)
 	if r.StartedUnixMs > 0 {
 		a.from = time.UnixMilli(r.StartedUnixMs)

@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"maps"
 	"time"
 
 	"go.uber.org/zap"
@@ -68,12 +69,38 @@ func (t *Tracker) loseSegments(j *job) {
 	}
 	j.checkSegments = false
 	var lost []*task
+	again := false
 	for _, k := range j.maps {
-		if k.done && !k.losing && (k.gone || t.nodes[k.win.SegmentNode] == nil) {
+		switch {
+		case !k.done || k.losing:
+		case k.gone:
+			lost = append(lost, k)
+		case t.nodes[k.win.SegmentNode] != nil:
+		case t.answered(k):
+			again = true
+		default:
 			lost = append(lost, k)
 		}
 	}
 	t.loseMaps(j, lost)
+	if again {
+		t.after(t.cfg.Lease, func() {
+			if t.jobs[j.id] == j {
+				j.checkSegments = true
+				t.touch(j)
+			}
+		})
+	}
+}
+
+// answered says whether the node that keeps a map's segment has answered another node within the last lease, though its own is
+// over: it was frozen, most likely, and is about to come back.
+func (t *Tracker) answered(k *task) bool {
+	if k.win.Node == k.win.SegmentNode || k.wonAt.IsZero() || t.cfg.Now().Sub(k.wonAt) >= t.cfg.Lease {
+		return false
+	}
+	rec, ok := t.cfg.View().Node(k.win.SegmentNode)
+	return ok && works(rec)
 }
 
 // loseMaps logs that completed maps must run again.
@@ -186,6 +213,25 @@ func (t *Tracker) tellPlaces(j *job, node string) {
 	j.told[node] = t.send(node, j.telling)
 }
 
+// tellAgain names a map's place once more after a while, to whoever has given it up.
+func (t *Tracker) tellAgain(j *job, index int) {
+	if j.task(state.TaskID{Kind: state.Map, Index: index}) == nil {
+		return
+	}
+	if j.again == nil {
+		j.again = map[int]bool{}
+		t.after(settledAfter, func() {
+			again := j.again
+			j.again = nil
+			if t.jobs[j.id] == j {
+				maps.Copy(j.news, again)
+				t.touch(j)
+			}
+		})
+	}
+	j.again[index] = true
+}
+
 // tellNews sends the places that changed to the nodes that know the others.
 func (t *Tracker) tellNews(j *job) {
 	if len(j.news) == 0 {
@@ -211,7 +257,7 @@ func (t *Tracker) tellNews(j *job) {
 // untell forgets that a node knows the places when its last reduce of the job is over.
 func (t *Tracker) untell(a *attempt) {
 	j := a.job
-	if a.task.id.Kind != state.Reduce || !j.told[a.node] {
+	if a.task.id.Kind != state.Reduce {
 		return
 	}
 	if n := t.nodes[a.node]; n != nil {

@@ -60,6 +60,7 @@ type Config struct {
 	Retries *objectstore.Budget
 
 	Lease        time.Duration // 0 = session.DefaultLease: how long a node may be away
+	ReturnWithin time.Duration // 0 = session.ReturnWithin: how long nodes have to come to a new leader
 	ReportGrace  time.Duration // 0 = 1 s: how long a returned node has to report what it no longer runs
 	KillPatience time.Duration // 0 = 15 s: after that a kill that nobody answers counts as carried out
 	UploadBatch  int           // 0 = 64 uploads made ahead at once
@@ -94,7 +95,7 @@ type Tracker struct {
 	awaited    map[string]string    // one that has not, by cluster; "": all have
 	moved      map[string]time.Time // when a node last said hello or went down
 	peers      peers
-	leaseUp    bool // the lease after the start is over
+	leaseUp    bool // who has not come back by now may not come
 	planners   chan struct{}
 	speculated time.Time // when stragglers were looked for last
 	timers     map[*timer]struct{}
@@ -119,6 +120,7 @@ func New(c Config) (*Tracker, error) {
 		c.Now = time.Now
 	}
 	setDefault(&c.Lease, session.DefaultLease)
+	setDefault(&c.ReturnWithin, session.ReturnWithin)
 	setDefault(&c.ReportGrace, time.Second)
 	setDefault(&c.KillPatience, 15*time.Second)
 	setDefault(&c.UploadBatch, 64)
@@ -174,7 +176,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 // begin takes up the open jobs.
 func (t *Tracker) begin(ctx context.Context) {
 	t.ctx = ctx
-	t.after(t.cfg.Lease, func() {
+	t.after(t.cfg.ReturnWithin, func() {
 		t.leaseUp = true
 		t.touchAll("")
 	})

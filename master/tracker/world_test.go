@@ -48,6 +48,7 @@ type world struct {
 	after   func(op int, name string) bool // … after it was, without knowing
 	names   []string
 	wrap    func(objectstore.Store) objectstore.Store // what a job's leader has of it
+	slow    func(name string) time.Duration           // how long an entry takes; set before it is made
 
 	leader *leader
 	term   uint64
@@ -185,6 +186,9 @@ func (l *leader) around(name string, f func() error) error {
 }
 
 func (l *leader) apply(_ context.Context, c state.Command) (result any, err error) {
+	if l.w.slow != nil {
+		time.Sleep(l.w.slow(c.CommandName()))
+	}
 	err = l.around(c.CommandName(), func() error {
 		l.w.mu.Lock()
 		defer l.w.mu.Unlock()
