@@ -47,7 +47,7 @@ func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
 		Term: term, View: m.store.View, Apply: m.logFiles, Send: l.registry.Send, TrashAge: m.cfg.TrashAge, Log: m.cfg.Log,
 	})
 	jobs, err := tracker.New(tracker.Config{
-		Term: term, View: m.store.View, Apply: m.entries.Apply, Workers: l.registry, Stores: m.stores, Locator: locator{stored, m.store.View}, Log: m.cfg.Log, Retries: m.retries,
+		Term: term, View: m.store.View, Apply: m.entries.Insist, Workers: l.registry, Stores: m.stores, Locator: locator{stored, m.store.View}, Log: m.cfg.Log, Retries: m.retries,
 	})
 	if err != nil {
 		return nil, err

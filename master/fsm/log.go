@@ -78,6 +78,17 @@ func (l *Log) Apply(ctx context.Context, c state.Command) (any, error) {
 	return l.apply(ctx, c)
 }
 
+// Insist is Apply that tries again as long as the log does not take the command in time (ErrBusy): for a leader's own work, which
+// nobody else repeats.
+func (l *Log) Insist(ctx context.Context, c state.Command) (any, error) {
+	for {
+		result, err := l.Apply(ctx, c)
+		if !errors.Is(err, ErrBusy) || ctx.Err() != nil {
+			return result, err
+		}
+	}
+}
+
 func (l *Log) apply(ctx context.Context, c state.Command) (any, error) {
 	data, err := Encode(c)
 	if err != nil {

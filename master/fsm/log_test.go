@@ -178,28 +178,51 @@ func TestRaftsErrors(t *testing.T) {
 	}
 }
 
-// handingOver refuses so many entries, as Raft does while it hands over the leadership.
-type handingOver struct {
+// refusing refuses so many entries: as Raft does while it hands over the leadership, or has no room in its queue.
+type refusing struct {
 	fake
 	refusals int
+	with     error
 }
 
-func (h *handingOver) Apply(entry []byte, timeout time.Duration) raft.ApplyFuture {
+func (h *refusing) Apply(entry []byte, timeout time.Duration) raft.ApplyFuture {
 	if h.refusals--; h.refusals >= 0 {
-		return future{&fake{err: raft.ErrLeadershipTransferInProgress}}
+		return future{&fake{err: h.with}}
 	}
 	return h.fake.Apply(entry, timeout)
+}
+
+// A leader's own work waits for a log that takes nothing for a while, until its term ends; others are told.
+func TestABusyLog(t *testing.T) {
+	r := &refusing{fake{result: Result{Value: 7}}, 3, raft.ErrEnqueueTimeout}
+	l := NewLog(r, always())
+	if _, err := l.Apply(t.Context(), state.EndJob{}); !errors.Is(err, ErrBusy) {
+		t.Error(err)
+	}
+	if v, err := l.Insist(t.Context(), state.EndJob{}); err != nil || v != 7 {
+		t.Error(v, err)
+	}
+	r.refusals, r.with = 1, raft.ErrNotLeader
+	if _, err := l.Insist(t.Context(), state.EndJob{}); !errors.Is(err, ErrNotLeader) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.refusals, r.with = 1<<40, raft.ErrEnqueueTimeout
+	if _, err := l.Insist(ctx, state.EndJob{}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
 
 // A leader that could not hand over leads on: nothing that waits for the log hears of it.
 func TestAHandOverThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		if _, err := NewLog(&handingOver{fake{result: Result{}}, 30}, always()).Apply(t.Context(), state.EndJob{}); err != nil {
+		if _, err := NewLog(&refusing{fake{result: Result{}}, 30, raft.ErrLeadershipTransferInProgress}, always()).Apply(t.Context(), state.EndJob{}); err != nil {
 			t.Error(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second+handOverPoll/2) // between two tries
 		defer cancel()
-		if _, err := NewLog(&handingOver{fake{}, 1 << 30}, always()).Apply(ctx, state.EndJob{}); !errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnclear) {
+		if _, err := NewLog(&refusing{fake{}, 1 << 30, raft.ErrLeadershipTransferInProgress}, always()).Apply(ctx, state.EndJob{}); !errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnclear) {
 			t.Errorf("when the caller waits no longer: %v", err)
 		}
 	})
