@@ -277,6 +277,39 @@ func TestOrdersOfASessionThatIsOverAreDropped(t *testing.T) {
 	require.Len(t, n.orders.deletes.items, 1)
 }
 
+// slow is a store that takes its time to delete.
+type slow struct{ Store }
+
+func (s slow) Delete(id hdfs.BlockID, stamp hdfs.Stamp) error {
+	time.Sleep(deletesFor)
+	return s.Store.Delete(id, stamp)
+}
+
+// TestAnOrderToDeleteDoesNotHoldForEver: the leader that has heard nothing of it counts on the replica again by now.
+func TestAnOrderToDeleteDoesNotHoldForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, _ := makeStore(t)
+		n, err := New(Config{Node: "i-1", Store: slow{Blocks(store)}, Dialer: &site{}})
+		require.NoError(t, err)
+		first, second := put(t, store, 1, content(1, 10)), put(t, store, 2, content(2, 10))
+		f := n.news.add()
+		ctx, cancel := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		work.Go(func() { n.deleter(ctx) })
+		require.NoError(t, n.Obey(Order{Term: 1, Delete: []hdfs.Block{first, second}}))
+		time.Sleep(10 * deletesFor)
+		said, _ := n.news.take(f)
+		require.Equal(t, []Change{{Block: first, State: Gone}}, said, "the other one has waited for too long")
+		require.NoError(t, n.Obey(Order{Term: 1, Delete: []hdfs.Block{second}}))
+		time.Sleep(10 * deletesFor)
+		said, _ = n.news.take(f)
+		require.Equal(t, []Change{{Block: second, State: Gone}}, said, "it is ordered anew")
+		cancel()
+		work.Wait()
+		require.NoError(t, store.Close())
+	})
+}
+
 // TestEverySessionIsToldOfDamage: a new leader would take what was found before for good.
 func TestEverySessionIsToldOfDamage(t *testing.T) {
 	store, _ := makeStore(t)
