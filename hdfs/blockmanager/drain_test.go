@@ -166,6 +166,9 @@ func TestADrainAwaitsWhatIsBeingWritten(t *testing.T) {
 	require.Equal(t, DrainStatus{Draining: true, Complete: true, Writing: 1}, later.DrainStatus("a"))
 
 	later.log.blocks[7] = Block{Block: whole, File: 7, Wanted: 2, Final: true}
+	later.BlockFinal(7)
+	later.pass(2 * time.Second)
+	require.Equal(t, DrainStatus{Draining: true, Complete: true, Writing: 1}, later.DrainStatus("a"), "it has not said yet that it is whole")
 	for _, n := range []string{"a", "b", "c"} {
 		later.Received(n, whole)
 	}
