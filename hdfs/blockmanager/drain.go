@@ -98,7 +98,7 @@ func (m *Manager) DrainStatus(id string) DrainStatus {
 			continue
 		}
 		r := m.replicas(b, s)
-		if !slices.Contains(r.leave, n) || len(r.stay) >= min(b.Wanted, r.good()) {
+		if !slices.Contains(r.leave, n) || certain(r.stay, s) >= min(b.Wanted, r.good()) {
 			continue
 		}
 		st.Blocks++
@@ -112,6 +112,16 @@ func (m *Manager) DrainStatus(id string) DrainStatus {
 	st.Estimate = m.speed().Estimate(st.Blocks, st.Bytes, largest, m.nodes.holders)
 	st.Done = st.Complete && !m.checks.due(m.now) && st.Blocks == 0 && st.Writing == 0 && n.standing == live
 	return st
+}
+
+// certain counts the nodes whose replica nobody calls bad. What is accused may prove to be damaged when the others have left.
+func certain(ns []*node, s *suspect) (count int) {
+	for _, n := range ns {
+		if s.find(n.index, accused) == nil {
+			count++
+		}
+	}
+	return count
 }
 
 // begunOn tells whether a node has a replica of a block that is not final yet, or was not when it spoke of it, beyond those that it is
