@@ -57,7 +57,7 @@ func TestACoreNodeReportsItsBlocksAtTheStartOfASession(t *testing.T) {
 	n.end()
 	n.run()
 	n.await("a report with the block", func(g *api.WorkerMessage) bool {
-		return whole(g) && lists(b, (*api.BlockReport).GetStored)(g)
+		return g.GetBlocks().GetFull() && lists(b, (*api.BlockReport).GetStored)(g)
 	})
 	first := n.session()
 	first.cancel()

@@ -73,7 +73,7 @@ type DrainStatus struct {
 	Bytes    int64
 	Estimate time.Duration // until that is copied; 0: unknown
 	Waiting  []Concern     // those of them that no node can take, in the order of their ids
-	Writing  int           // blocks that are not final yet and lie there; further ones are written elsewhere
+	Writing  int           // blocks that are being written and lie there, until the node says that they are whole; further ones are written elsewhere
 }
 
 // DrainStatus tells how far the draining of a node has come.
@@ -91,14 +91,14 @@ func (m *Manager) DrainStatus(id string) DrainStatus {
 		if !known {
 			continue
 		}
+		if m.begunOn(n, b, s) {
+			st.Writing++
+		}
 		if !b.Final {
-			if m.begunOn(n, b, s) {
-				st.Writing++
-			}
 			continue
 		}
 		r := m.replicas(b, s)
-		if !slices.Contains(r.leave, n) || len(r.stay) >= min(b.Wanted, r.good()) {
+		if !slices.Contains(r.leave, n) || certain(r.stay, s) >= min(b.Wanted, r.good()) {
 			continue
 		}
 		st.Blocks++
@@ -114,11 +114,21 @@ func (m *Manager) DrainStatus(id string) DrainStatus {
 	return st
 }
 
-// begunOn tells whether a node has a replica of a block that is not final yet, beyond those that it is counted as writing:
-// one that is whole, or of which this leader has not seen the pipeline.
+// certain counts the nodes whose replica nobody calls bad. What is accused may prove to be damaged when the others have left.
+func certain(ns []*node, s *suspect) (count int) {
+	for _, n := range ns {
+		if s.find(n.index, accused) == nil {
+			count++
+		}
+	}
+	return count
+}
+
+// begunOn tells whether a node has a replica of a block that is not final yet, or was not when it spoke of it, beyond those that it is
+// counted as writing: one that is whole, or of which this leader has not seen the pipeline.
 func (m *Manager) begunOn(n *node, b Block, s *suspect) bool {
 	k := s.find(n.index, odd)
-	if k == nil || k.block.Stamp != b.Stamp {
+	if k == nil || k.block.Stamp != b.Stamp || b.Final && !k.awaited(b, m.now) {
 		return false
 	}
 	p := m.writing[b.ID]

@@ -166,12 +166,41 @@ func TestADrainAwaitsWhatIsBeingWritten(t *testing.T) {
 	require.Equal(t, DrainStatus{Draining: true, Complete: true, Writing: 1}, later.DrainStatus("a"))
 
 	later.log.blocks[7] = Block{Block: whole, File: 7, Wanted: 2, Final: true}
+	later.BlockFinal(7)
+	later.pass(2 * time.Second)
+	require.Equal(t, DrainStatus{Draining: true, Complete: true, Writing: 1}, later.DrainStatus("a"), "it has not said yet that it is whole")
 	for _, n := range []string{"a", "b", "c"} {
 		later.Received(n, whole)
 	}
 	later.BlockFinal(7)
 	later.pass(2 * time.Second)
 	require.True(t, later.DrainStatus("a").Done)
+}
+
+func TestADrainDoesNotRelyOnAnAccusedReplica(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		settle func(*scene, hdfs.Block)
+		done   bool
+	}{
+		{"it is well", func(s *scene, b hdfs.Block) { s.Verified("b", b) }, true},
+		{"it is bad", func(s *scene, b hdfs.Block) { s.Bad(b, "b", "checksum") }, false},
+		{"nobody says", func(*scene, hdfs.Block) {}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newScene(t, "a", "b", "c")
+			b := s.block(1, 1, "a")
+			s.Drain("a", true)
+			s.Received("b", b)
+			s.pass(2 * time.Second)
+			require.True(t, s.DrainStatus("a").Done)
+			s.Accused(b, "b", "checksum")
+			require.Equal(t, 1, s.DrainStatus("a").Blocks)
+			c.settle(s, b)
+			s.tick()
+			require.Equal(t, c.done, s.DrainStatus("a").Done)
+		})
+	}
 }
 
 // Of a node that is lost it is told which blocks only it had, before it is given up and afterwards.

@@ -63,8 +63,28 @@ func (m *Manager) replicas(b Block, s *suspect) replicas {
 			}
 		}
 	}
+	for _, n := range m.begun(b, s) {
+		if n.standing != lost {
+			r.wait(n)
+		}
+	}
 	r.coming = len(m.copies[b.ID])
 	return r
+}
+
+// begun lists the nodes that began a replica of a final block under its stamp and are about to say that it is whole, beyond those of
+// the pipeline that is known: a new leader knows of none.
+func (m *Manager) begun(b Block, s *suspect) (ns []*node) {
+	if s == nil {
+		return nil
+	}
+	p := m.writing[b.ID]
+	for _, k := range s.marks {
+		if n := m.nodes.byIndex[k.node]; k.awaited(b, m.now) && (p == nil || !slices.Contains(p.nodes, n)) {
+			ns = append(ns, n)
+		}
+	}
+	return ns
 }
 
 // target is how many good replicas a block should have on nodes that stay: what is wanted, but not more than there are

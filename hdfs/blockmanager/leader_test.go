@@ -65,6 +65,30 @@ func TestAReportThatDoesNotEndKeepsALeaderFromItsWorkForTenMinutesAtMost(t *test
 	require.Equal(t, []string{"a", "b", "c"}, s.at(1), "though it may be read")
 }
 
+// A new leader has seen no pipeline. What it knows of a block that becomes final is that its nodes began it.
+func TestABlockThatWasBegunUnderAnotherLeader(t *testing.T) {
+	s := newColdScene(t, "a", "b", "c", "d")
+	begun := hdfs.Block{ID: 1, Stamp: 1}
+	s.log.blocks[1] = Block{Block: begun, Wanted: 3}
+	for _, n := range []string{"a", "b", "c"} {
+		s.NodeUp(member(n))
+		s.Report(n, []Replica{{Block: begun, Unfinished: true}}, true)
+	}
+	s.up("d")
+	s.tick()
+	b := s.close(1)
+	require.Equal(t, []string{"a", "b", "c"}, s.at(1), "all have acknowledged it")
+	s.tick()
+	require.Empty(t, s.Status().Missing)
+	s.Received("a", b)
+	s.pass(20 * time.Second)
+	s.quiet("the others are about to say it")
+	require.Equal(t, []string{"a"}, s.at(1), "who is certain comes before them")
+	s.Received("b", b)
+	s.pass(15 * time.Second)
+	require.Equal(t, []hdfs.BlockID{1}, s.copies(), "one never said so")
+}
+
 func TestANewLeaderAllocatesAtOnce(t *testing.T) {
 	s := newColdScene(t, "a", "b", "c")
 	s.NodeUp(member("a"))

@@ -89,7 +89,8 @@ func (m *Manager) Report(id string, piece []Replica, last bool) {
 	m.refreshNodes()
 }
 
-// Received says that a node has a whole replica, from a pipeline or a copy.
+// Received says that a node has a whole replica, from a pipeline or a copy. What it says of an older stamp than that with which it is in a
+// pipeline by now tells nothing of that pipeline.
 func (m *Manager) Received(id string, b hdfs.Block) {
 	defer m.lock()()
 	n := m.nodes.byID[id]
@@ -99,9 +100,14 @@ func (m *Manager) Received(id string, b hdfs.Block) {
 	if n.reporting != nil {
 		n.reporting[b.ID] = true
 	}
+	if m.outdated(n, b) {
+		return
+	}
 	m.acquit(n, b.ID)
 	m.copyEnded(b.ID, n)
-	m.pipelineReceived(b.ID, n)
+	if in, known := m.cfg.Names.Block(b.ID); known && in.Stamp == b.Stamp {
+		m.pipelineReceived(b.ID, n)
+	}
 	m.learn(n, Replica{Block: b})
 	m.look(b.ID)
 }
@@ -162,11 +168,7 @@ func (m *Manager) Deleted(id string, b hdfs.Block) {
 	if n == nil {
 		return
 	}
-	s := m.suspects[b.ID]
-	if k := s.find(n.index, odd); k != nil && k.block.Stamp > b.Stamp {
-		return // it has another one by now
-	}
-	if stamp, ok := m.places.has(b.ID, n.index); ok && stamp > b.Stamp {
+	if m.outdated(n, b) {
 		return
 	}
 	if n.reporting != nil {
@@ -174,6 +176,15 @@ func (m *Manager) Deleted(id string, b hdfs.Block) {
 	}
 	m.unlearn(n, b.ID)
 	m.look(b.ID)
+}
+
+// outdated tells whether a node has said that it has a later replica of a block by now.
+func (m *Manager) outdated(n *node, b hdfs.Block) bool {
+	if k := m.suspects[b.ID].find(n.index, odd); k != nil && k.block.Stamp > b.Stamp {
+		return true
+	}
+	stamp, ok := m.places.has(b.ID, n.index)
+	return ok && stamp > b.Stamp
 }
 
 // unlearn notes that a node has no replica of a block; it is to be looked at afterwards.

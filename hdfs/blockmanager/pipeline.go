@@ -148,7 +148,7 @@ func (m *Manager) lookAtPipeline(id hdfs.BlockID, b Block, known bool) {
 
 // Locate gives the nodes to read a block from, the best first for a reader on a node, or on a rack: those that have it
 // for certain, last those that are accused; if none does, those whose replica somebody called bad, then those that are not there just
-// now. While the block is being written it gives the pipeline, in its order.
+// now or have yet to say that their replica is whole. While the block is being written it gives the pipeline, in its order.
 func (m *Manager) Locate(id hdfs.BlockID, reader, rack string) []hdfs.Node {
 	defer m.lock()()
 	b, known := m.cfg.Names.Block(id)
@@ -210,7 +210,8 @@ func (m *Manager) Away(id hdfs.BlockID, all iter.Seq[string]) (away []string) {
 	return away
 }
 
-// readable gives the nodes that have a block: for certain; a replica that is damaged; and those that are not there.
+// readable gives the nodes that have a block: for certain; a replica that is damaged; and those that are not there, or that have
+// begun it and not said yet that it is whole.
 func (m *Manager) readable(b Block, p *pipeline) (sure, damaged, absent []*node) {
 	s := m.suspects[b.ID]
 	_, at := m.places.of(b.ID, nil)
@@ -233,5 +234,5 @@ func (m *Manager) readable(b Block, p *pipeline) (sure, damaged, absent []*node)
 			}
 		}
 	}
-	return sure, damaged, absent
+	return sure, damaged, append(absent, m.begun(b, s)...)
 }

@@ -84,6 +84,43 @@ func TestAChangedPipeline(t *testing.T) {
 	require.Empty(t, s.Pipeline(1, []string{"nobody"}))
 }
 
+// restamp has the log give a block a later stamp, under which its pipeline goes on.
+func (s *scene) restamp(id hdfs.BlockID, survivors ...string) (old, now hdfs.Block) {
+	b := s.log.blocks[id]
+	old = b.Block
+	b.Stamp++
+	s.log.blocks[id] = b
+	s.Pipeline(id, survivors)
+	return old, b.Block
+}
+
+// A node that has the whole block may say so when the pipeline has changed already: that was not this pipeline.
+func TestWhatANodeSaysOfThePipelineBeforeIsNotTakenForThisOne(t *testing.T) {
+	s := newScene(t, "a", "b", "c")
+	s.open(1, Write{Count: 3})
+	old, now := s.restamp(1, "a", "b")
+	old.Size = blockSize
+	s.Drain("a", true)
+	s.Received("a", old)
+	s.Received("b", old)
+	s.pass(2 * time.Second)
+	require.Equal(t, DrainStatus{Draining: true, Complete: true, Writing: 1}, s.DrainStatus("a"))
+
+	later := newScene(t, "a", "b", "c") // a leader that has not seen the pipeline
+	later.log.blocks[1] = s.log.blocks[1]
+	later.Drain("a", true)
+	later.Unfinished("a", now)
+	later.Received("a", old) // a message tells first what has begun
+	later.pass(2 * time.Second)
+	require.Equal(t, DrainStatus{Draining: true, Complete: true, Writing: 1}, later.DrainStatus("a"))
+
+	b := s.close(1)
+	require.Equal(t, []string{"a", "b"}, s.at(1), "both have acknowledged it")
+	s.Received("a", b)
+	s.Received("b", b)
+	require.Empty(t, s.writing)
+}
+
 func TestALoadedNodeGetsFewerBlocks(t *testing.T) {
 	s := newScene(t, "a", "b")
 	for id := range hdfs.BlockID(20) {

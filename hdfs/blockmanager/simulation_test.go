@@ -227,6 +227,11 @@ func (s *simulation) write() {
 			survivors = append(survivors, n.ID)
 		}
 		targets = s.m.Pipeline(id, survivors)
+		for _, t := range targets {
+			if n := s.node(t.ID); n != nil && s.chance("it was whole before", 3) {
+				s.received(n, hdfs.Block{ID: id, Stamp: s.stamp - 1, Size: blockSize})
+			}
+		}
 	}
 	b.Size = blockSize
 	for _, t := range targets {

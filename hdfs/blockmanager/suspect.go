@@ -64,6 +64,11 @@ const (
 
 func (c cause) String() string { return [...]string{"surplus", "bad", "stale", "orphaned"}[c] }
 
+// awaited tells whether a replica of a final block was begun under its stamp, and its node has time yet to say that it is whole.
+func (k *mark) awaited(b Block, now moment) bool {
+	return k.kind == odd && k.unfinished && k.block.Stamp == b.Stamp && (k.until == 0 || k.until > now)
+}
+
 // suspect gives what is known of a block, a new record if there is none; tidy is to be called afterwards.
 func (m *Manager) suspect(id hdfs.BlockID) *suspect {
 	s := m.suspects[id]

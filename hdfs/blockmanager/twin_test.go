@@ -73,6 +73,9 @@ func (t *twin) report(n string, piece []Replica, last bool) {
 
 func (t *twin) received(n string, b hdfs.Block) {
 	t.named[n][b.ID] = true
+	if t.told[n][b.ID].Stamp > b.Stamp {
+		return
+	}
 	t.told[n][b.ID], t.unfin[n][b.ID] = b, false
 	delete(t.accused[n], b.ID)
 	t.endCopies(func(c orderedCopy) bool { return c.block.ID == b.ID && c.to == n })

@@ -193,12 +193,13 @@ func TestReportsBeginWithTheFullListInPieces(t *testing.T) {
 		got := h.next(t)
 		require.True(t, got.Full)
 		require.Equal(t, i == 0, got.First)
-		require.Equal(t, i == 2, got.Last)
+		require.False(t, got.Last)
 		require.Equal(t, blocks[2*i], got.Changes[0].Block)
 		if i == 2 {
 			require.Equal(t, Change{Block: hdfs.Block{ID: 9, Stamp: 7}, State: Unfinished}, got.Changes[1])
 		}
 	}
+	require.Equal(t, Report{Full: true, Last: true}, h.next(t))
 	r.news.tell(Change{Block: blocks[0], State: Bad, Reason: "why"})
 	require.Equal(t, Report{Changes: []Change{{Block: blocks[0], State: Bad, Reason: "why"}}}, h.next(t))
 	r.Relist()
@@ -207,7 +208,9 @@ func TestReportsBeginWithTheFullListInPieces(t *testing.T) {
 
 func TestAnEmptyNodeSaysSo(t *testing.T) {
 	s := newSite(t, 1)
-	require.Equal(t, Report{Full: true, First: true, Last: true}, listen(t, s.nodes["i-1"].Node).next(t))
+	h := listen(t, s.nodes["i-1"].Node)
+	require.Equal(t, Report{Full: true, First: true}, h.next(t))
+	require.Equal(t, Report{Full: true, Last: true}, h.next(t))
 }
 
 func TestASlowLeaderGetsTheListAgain(t *testing.T) {
@@ -277,7 +280,40 @@ func TestOrdersOfASessionThatIsOverAreDropped(t *testing.T) {
 	require.Len(t, n.orders.deletes.items, 1)
 }
 
-// TestEverySessionIsToldOfDamage: a new leader would take what was found before for good.
+// slow is a store that takes its time to delete.
+type slow struct{ Store }
+
+func (s slow) Delete(id hdfs.BlockID, stamp hdfs.Stamp) error {
+	time.Sleep(deletesFor)
+	return s.Store.Delete(id, stamp)
+}
+
+// TestAnOrderToDeleteDoesNotHoldForEver: the leader that has heard nothing of it counts on the replica again by now.
+func TestAnOrderToDeleteDoesNotHoldForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, _ := makeStore(t)
+		n, err := New(Config{Node: "i-1", Store: slow{Blocks(store)}, Dialer: &site{}})
+		require.NoError(t, err)
+		first, second := put(t, store, 1, content(1, 10)), put(t, store, 2, content(2, 10))
+		f := n.news.add()
+		ctx, cancel := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		work.Go(func() { n.deleter(ctx) })
+		require.NoError(t, n.Obey(Order{Term: 1, Delete: []hdfs.Block{first, second}}))
+		time.Sleep(10 * deletesFor)
+		said, _ := n.news.take(f)
+		require.Equal(t, []Change{{Block: first, State: Gone}}, said, "the other one has waited for too long")
+		require.NoError(t, n.Obey(Order{Term: 1, Delete: []hdfs.Block{second}}))
+		time.Sleep(10 * deletesFor)
+		said, _ = n.news.take(f)
+		require.Equal(t, []Change{{Block: second, State: Gone}}, said, "it is ordered anew")
+		cancel()
+		work.Wait()
+		require.NoError(t, store.Close())
+	})
+}
+
+// TestEverySessionIsToldOfDamage: a new leader would take what was found before for good, and does from the end of the list on.
 func TestEverySessionIsToldOfDamage(t *testing.T) {
 	store, _ := makeStore(t)
 	n, err := New(Config{Node: "i-1", Store: Blocks(store), Dialer: &site{}})
@@ -290,9 +326,9 @@ func TestEverySessionIsToldOfDamage(t *testing.T) {
 	n.news.tell(Change{Block: deleted, State: Gone})
 	for range 2 {
 		h := listen(t, n)
-		for !h.next(t).Last {
-		}
+		require.True(t, h.next(t).First)
 		require.Equal(t, Report{Changes: []Change{{Block: damaged, State: Bad, Reason: "a bit has flipped"}}}, h.next(t))
+		require.True(t, h.next(t).Last)
 	}
 }
 

@@ -88,7 +88,7 @@ func New(c Config) (*Node, error) {
 		active: map[hdfs.BlockID]*member{}, all: map[*member]struct{}{}}
 	n.life, n.end = context.WithCancel(context.Background())
 	n.orders.deletes, n.orders.copies, n.orders.verifies = newQueue[hdfs.Block](), newQueue[Copy](), newQueue[hdfs.Block]()
-	n.orders.verifies.most = maxVerifies
+	n.orders.verifies.most, n.orders.deletes.life = maxVerifies, deletesFor
 	return n, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -14,6 +15,10 @@ import (
 
 // ErrOldTerm says that an order comes from a leader that is none any more.
 var ErrOldTerm = errors.New("the leader's term is over")
+
+// deletesFor is how long an order to delete holds. The leader takes a replica for one that is there again when it has heard nothing for
+// a minute of its order to delete it: by then no order may be left here that still would. What holds no more the leader orders anew.
+const deletesFor = 45 * time.Second
 
 // Order is what a leader wants done.
 type Order struct {
@@ -127,12 +132,14 @@ type queue[T any] struct {
 	mu    sync.Mutex
 	items []queued[T]
 	more  chan struct{}
-	most  int // that wait, those beyond are dropped; 0: no limit
+	most  int           // that wait, those beyond are dropped; 0: no limit
+	life  time.Duration // of what waits, it is dropped then; 0: no limit
 }
 
 type queued[T any] struct {
-	term uint64
-	what T
+	term  uint64
+	since time.Time
+	what  T
 }
 
 func newQueue[T any]() queue[T] { return queue[T]{more: make(chan struct{}, 1)} }
@@ -145,8 +152,9 @@ func (q *queue[T]) push(term uint64, list []T) {
 	if q.most > 0 {
 		list = list[:min(len(list), max(0, q.most-len(q.items)))]
 	}
+	now := time.Now()
 	for _, what := range list {
-		q.items = append(q.items, queued[T]{term, what})
+		q.items = append(q.items, queued[T]{term, now, what})
 	}
 	q.mu.Unlock()
 	q.wake()
@@ -169,6 +177,7 @@ func (q *queue[T]) wake() {
 func (q *queue[T]) pop(ctx context.Context) (what T, term uint64, ok bool) {
 	for ctx.Err() == nil {
 		q.mu.Lock()
+		q.dropOld()
 		if len(q.items) > 0 {
 			first := q.items[0]
 			q.items = q.items[1:]
@@ -186,4 +195,11 @@ func (q *queue[T]) pop(ctx context.Context) (what T, term uint64, ok bool) {
 		}
 	}
 	return what, 0, false
+}
+
+// dropOld drops what has waited for too long. Called with mu held.
+func (q *queue[T]) dropOld() {
+	for q.life > 0 && len(q.items) > 0 && time.Since(q.items[0].since) >= q.life {
+		q.items = q.items[1:]
+	}
 }

@@ -34,7 +34,7 @@ type Change struct {
 // Report is one message to the leader. Later ones override earlier ones.
 type Report struct {
 	// Full: Changes are a piece of the full list; First and Last are its ends. What the list did not name is not
-	// here, unless a change that came between its pieces did.
+	// here, unless a change that came between its pieces did. The last piece is empty.
 	Full, First, Last bool
 	Changes           []Change
 	Disks             []blockstore.Disk // nil: nothing new of them
@@ -121,8 +121,9 @@ func (n *Node) Relist() {
 }
 
 // Reports sends the leader of one session what is here, until ctx ends or send fails: the disks and the full list
-// in pieces, then which of it is damaged, then changes as they come, and the disks from time to time. Orders of the session
-// before that still wait are dropped: this one's leader, the same or not, decides anew from what it hears now.
+// in pieces, then changes as they come, and the disks from time to time. Which replicas are damaged comes before the list's last piece:
+// with that one the leader counts on what it has heard. Orders of the session before that still wait are dropped: this one's leader, the same
+// or not, decides anew from what it hears now.
 func (n *Node) Reports(ctx context.Context, send func(Report) error) error {
 	n.orders.forget()
 	f := n.news.add() // before the list is made, so that nothing falls between
@@ -143,12 +144,13 @@ func (n *Node) Reports(ctx context.Context, send func(Report) error) error {
 				return err
 			}
 		}
-		for len(pending) > 0 {
-			piece := pending[:min(len(pending), n.cfg.Piece)]
-			if err := send(Report{Changes: piece}); err != nil {
+		if err := n.changes(pending, send); err != nil {
+			return err
+		}
+		if relist {
+			if err := send(Report{Full: true, Last: true}); err != nil {
 				return err
 			}
-			pending = pending[len(piece):]
 		}
 		select {
 		case <-ctx.Done():
@@ -160,7 +162,17 @@ func (n *Node) Reports(ctx context.Context, send func(Report) error) error {
 	}
 }
 
-// list sends the full list.
+// changes sends what is new.
+func (n *Node) changes(all []Change, send func(Report) error) error {
+	for piece := range slices.Chunk(all, n.cfg.Piece) {
+		if err := send(Report{Changes: piece}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// list sends the full list, but for its end.
 func (n *Node) list(ctx context.Context, send func(Report) error) error {
 	r := Report{Full: true, First: true}
 	for b, unfinished := range n.cfg.Store.Blocks() {
@@ -179,6 +191,5 @@ func (n *Node) list(ctx context.Context, send func(Report) error) error {
 		}
 		r.Changes = append(r.Changes, c)
 	}
-	r.Last = true
 	return send(r)
 }
