@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -298,6 +299,33 @@ func TestAMachineThatItsProviderHasNoMoreIsReplacedSoon(t *testing.T) {
 	s.settle()
 	require.Len(t, s.nodes("ig-task"), 2)
 	require.NotContains(t, ids(s.nodes("ig-task")), lost.ID)
+}
+
+// A provider's list may be late. A machine counts as gone no sooner for having been asked for in vain before.
+func TestAMachineThatTookItsProviderLongIsNotGoneAtOnce(t *testing.T) {
+	for _, another := range []bool{false, true} {
+		t.Run(fmt.Sprintf("another leader %v", another), func(t *testing.T) {
+			s := newSite(t, cluster("cloud", 0, 1))
+			s.cloud.broken = errors.New("no machine is left")
+			s.pass(3 * time.Minute)
+			s.cloud.broken = nil
+			for s.cloud.counted == 0 {
+				s.pass(time.Second)
+			}
+			if another {
+				s.lead()
+			}
+			key := s.view().Launches("")[0].ID
+			delete(s.cloud.machines, key) // from what is listed
+			s.pass(time.Minute)
+			l, ok := s.view().Launch(key)
+			require.True(t, ok)
+			require.Equal(t, state.LaunchGiven, l.State)
+			require.Equal(t, 1, s.cloud.counted)
+			s.pass(2 * time.Minute)
+			require.Contains(t, s.messages(), "launch "+key+" of cloud is given up: machine vm-1 is gone before a node has joined")
+		})
+	}
 }
 
 func TestAProviderThatRevivesIsAskedForWhatHasDied(t *testing.T) {

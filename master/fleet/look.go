@@ -18,7 +18,7 @@ const burdensMost = 100
 func (f *Fleet) look() *World {
 	v, now := f.cfg.View(), f.cfg.Now()
 	w := &World{
-		Now: now, Settled: f.settled(), Jobs: map[string]JobsOf{}, Burdens: map[string]Burden{}, Drained: map[string]bool{}, Spare: map[string]bool{},
+		Now: now, Begun: f.begun, Settled: f.settled(), Jobs: map[string]JobsOf{}, Burdens: map[string]Burden{}, Drained: map[string]bool{}, Spare: map[string]bool{},
 		Providers: f.kinds, Default: f.cfg.Default, Listings: maps.Clone(f.listings), Calls: maps.Clone(f.progress),
 		Refusals: maps.Clone(f.refusals), Decisions: map[string]Decision{}, Rules: f.cfg.Rules,
 	}
