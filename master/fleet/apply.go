@@ -20,7 +20,7 @@ func (f *Fleet) do(ctx context.Context, steps []Step) (all bool) {
 	all = true
 	for _, s := range steps {
 		command, err := f.command(s)
-		if c, leaves := command.(state.LeaveNode); leaves && err == nil {
+		if c, leaves := command.(state.LeaveNode); leaves && err == nil && c.Bye == "" { // what ends by itself does so, whatever is said to it
 			if e := f.refusal(c.ID); e != nil {
 				s.Event, command = e, nil
 			}
