@@ -450,6 +450,41 @@ func TestAGroupScalesByItself(t *testing.T) {
 	require.Empty(t, s.cloud.machines)
 }
 
+// What runs on nodes that have not found a new leader yet seems to wait, and nobody knows how many slots they have. One that is not there in
+// half a minute is lost.
+func TestAGroupDoesNotScaleWhileNodesAreOnTheirWayToALeader(t *testing.T) {
+	c := cluster("cloud", 1, 4)
+	c.Groups[1].Scales, c.Groups[1].Max = true, 20
+	s := newSite(t, c)
+	s.settle()
+	busy := tracker.Load{Running: 10, Nodes: map[string]tracker.NodeLoad{}}
+	for id := range s.up {
+		busy.Nodes[id] = tracker.NodeLoad{Slots: 2, Attempts: 2}
+	}
+	s.load["j-1"] = busy
+	s.pass(time.Minute)
+	target := func() int { return s.cluster().Groups[1].Target }
+	require.Equal(t, 4, target())
+
+	up, core := s.up, s.nodes("ig-core")[0].ID
+	s.up, s.load["j-1"] = map[string]place{}, tracker.Load{Waiting: 10}
+	s.lead()
+	s.pass(10 * time.Second)
+	require.Equal(t, 4, target())
+	s.up, s.load["j-1"] = up, busy
+	s.pass(time.Minute)
+	require.Equal(t, 4, target())
+
+	delete(s.up, core)
+	delete(busy.Nodes, core)
+	s.load["j-1"] = tracker.Load{Waiting: 4, Running: 8, Nodes: busy.Nodes}
+	s.lead()
+	s.pass(20 * time.Second)
+	require.Equal(t, 4, target())
+	s.pass(20 * time.Second)
+	require.Equal(t, 6, target())
+}
+
 func TestANodeThatGoesForGoodTakesItsPlaceWithIt(t *testing.T) {
 	s := newSite(t, cluster("", 0, 1))
 	s.apply(state.CreateToken{Token: state.Token{ID: "t-task", Role: state.RoleTask, Cluster: "j-1", ExpiresAt: s.now.Add(time.Hour), UsesLeft: -1}})
