@@ -175,11 +175,14 @@ func (c *masters) Expel(ctx context.Context, nodeID string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.spare(ctx, nodeID, true); err != nil {
-		return err
-	}
 	c.m.changes.Lock()
 	defer c.m.changes.Unlock()
+	if err := c.leaves(nodeID); err != nil { // others may have gone meanwhile
+		return err
+	}
+	if err := c.logSpare(ctx, nodeID, true); err != nil {
+		return err
+	}
 	_, known, err := c.m.raft.member(raft.ServerID(nodeID))
 	if err == nil && known {
 		err = c.m.raft.expel(raft.ServerID(nodeID))
@@ -267,6 +270,11 @@ func (c *masters) leaves(nodeID string) error {
 func (c *masters) spare(ctx context.Context, nodeID string, out bool) error {
 	c.m.changes.Lock()
 	defer c.m.changes.Unlock()
+	return c.logSpare(ctx, nodeID, out)
+}
+
+// logSpare is spare with m.changes held.
+func (c *masters) logSpare(ctx context.Context, nodeID string, out bool) error {
 	node, ok := c.m.store.View().Node(nodeID)
 	if !ok {
 		return fmt.Errorf("master %s: %w", nodeID, state.ErrNotFound)
