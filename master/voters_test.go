@@ -370,6 +370,20 @@ func TestAMasterThatIsOutAndStopsIsRemovedForGood(t *testing.T) {
 	require.Len(t, s.listed(), 2)
 }
 
+// A new leader has heard of nobody. One that gossip does not show it is no lost one by that, and may come back when it was taken out.
+func TestAMasterThatANewLeaderHasNotHeardOfIsNotEnded(t *testing.T) {
+	s := newSite(t, 3)
+	leader := s.leader()
+	out := s.masters[slices.IndexFunc(s.masters, func(m *Master) bool { return m != leader })]
+	require.NoError(t, out.gossip.Close())
+	s.eventually("gossip misses it", func() bool { return !(&masters{leader}).Alive(out.ID()) })
+	leader.heard.Clear() // as when a term begins
+	require.NoError(t, (&masters{leader}).Expel(t.Context(), out.ID()))
+	n, ok := leader.store.View().Node(out.ID())
+	require.True(t, ok)
+	require.Equal(t, []any{state.NodeAdmitted, true}, []any{n.State, n.Spare})
+}
+
 // loses closes a master, and waits until the leader misses it.
 func (s *site) loses(lost *Master) {
 	s.t.Helper()
