@@ -175,11 +175,14 @@ func (c *masters) Expel(ctx context.Context, nodeID string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.spare(ctx, nodeID, true); err != nil {
-		return err
-	}
 	c.m.changes.Lock()
 	defer c.m.changes.Unlock()
+	if err := c.leaves(nodeID); err != nil { // others may have gone meanwhile
+		return err
+	}
+	if err := c.logSpare(ctx, nodeID, true); err != nil {
+		return err
+	}
 	_, known, err := c.m.raft.member(raft.ServerID(nodeID))
 	if err == nil && known {
 		err = c.m.raft.expel(raft.ServerID(nodeID))
@@ -214,14 +217,14 @@ func (c *masters) handOver(ctx context.Context) error {
 }
 
 // gone says whether a master is lost. One that gossip does not see and that was heard of just now may be too new for gossip: whether it
-// is up shows when it would announce itself again.
+// is up shows when it would announce itself again. So it does of one that was never heard of by this leader, who may be the one that is new.
 func (c *masters) gone(ctx context.Context, nodeID string) (bool, error) {
 	for began := time.Now(); ; {
 		heard := c.LastHeard(nodeID).At
 		switch {
 		case c.Alive(nodeID) || heard.After(began):
 			return false, nil
-		case time.Since(heard) > 2*reannounce:
+		case time.Since(heard) > 2*reannounce && (!heard.IsZero() || time.Since(began) > 2*reannounce):
 			return true, nil
 		}
 		select {
@@ -267,6 +270,11 @@ func (c *masters) leaves(nodeID string) error {
 func (c *masters) spare(ctx context.Context, nodeID string, out bool) error {
 	c.m.changes.Lock()
 	defer c.m.changes.Unlock()
+	return c.logSpare(ctx, nodeID, out)
+}
+
+// logSpare is spare with m.changes held.
+func (c *masters) logSpare(ctx context.Context, nodeID string, out bool) error {
 	node, ok := c.m.store.View().Node(nodeID)
 	if !ok {
 		return fmt.Errorf("master %s: %w", nodeID, state.ErrNotFound)

@@ -2,11 +2,13 @@ package master
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -368,6 +370,20 @@ func TestAMasterThatIsOutAndStopsIsRemovedForGood(t *testing.T) {
 	require.Len(t, s.listed(), 2)
 }
 
+// A new leader has heard of nobody. One that gossip does not show it is no lost one by that, and may come back when it was taken out.
+func TestAMasterThatANewLeaderHasNotHeardOfIsNotEnded(t *testing.T) {
+	s := newSite(t, 3)
+	leader := s.leader()
+	out := s.masters[slices.IndexFunc(s.masters, func(m *Master) bool { return m != leader })]
+	require.NoError(t, out.gossip.Close())
+	s.eventually("gossip misses it", func() bool { return !(&masters{leader}).Alive(out.ID()) })
+	leader.heard.Clear() // as when a term begins
+	require.NoError(t, (&masters{leader}).Expel(t.Context(), out.ID()))
+	n, ok := leader.store.View().Node(out.ID())
+	require.True(t, ok)
+	require.Equal(t, []any{state.NodeAdmitted, true}, []any{n.State, n.Spare})
+}
+
 // loses closes a master, and waits until the leader misses it.
 func (s *site) loses(lost *Master) {
 	s.t.Helper()
@@ -404,6 +420,33 @@ func TestAMajorityStays(t *testing.T) {
 	alone := newSite(t, 1).masters[0]
 	_, err = admin(t, alone).API().RemoveMaster(t.Context(), connect.NewRequest(&api.RemoveMasterRequest{Id: alone.ID()}))
 	require.ErrorContains(t, err, "is the only one that votes")
+}
+
+// Two removals at once are one after the other: each alone would leave a majority, both together would not.
+func TestAMajorityStaysThoughTwoAreTakenOutAtOnce(t *testing.T) {
+	s := newSite(t, 4)
+	s.loses(s.masters[slices.IndexFunc(s.masters, func(m *Master) bool { return m != s.leader() })])
+	leader := s.leader()
+	s.seen(leader)
+	leader.changes.Lock() // so that both have begun before either has changed anything
+	var begun sync.WaitGroup
+	results := make(chan error)
+	for _, m := range s.masters {
+		if m != leader {
+			begun.Add(1)
+			go func() {
+				begun.Done()
+				results <- (&masters{leader}).Expel(t.Context(), m.ID())
+			}()
+		}
+	}
+	begun.Wait()
+	leader.changes.Unlock()
+	first, second := <-results, <-results
+	require.True(t, (first == nil) != (second == nil), "%v, %v", first, second)
+	require.ErrorIs(t, cmp.Or(first, second), server.ErrUnsettled)
+	require.Len(t, (&masters{leader}).Voters(), 3)
+	s.token("core")
 }
 
 // A token says what its bearer may become, a folder whose it is.

@@ -20,7 +20,7 @@ func (f *Fleet) do(ctx context.Context, steps []Step) (all bool) {
 	all = true
 	for _, s := range steps {
 		command, err := f.command(s)
-		if c, leaves := command.(state.LeaveNode); leaves && err == nil {
+		if c, leaves := command.(state.LeaveNode); leaves && err == nil && c.Bye == "" { // what ends by itself does so, whatever is said to it
 			if e := f.refusal(c.ID); e != nil {
 				s.Event, command = e, nil
 			}
@@ -134,7 +134,9 @@ func (f *Fleet) refusal(id string) *state.Event {
 	if !ok || n.Role != state.RoleCore || n.Failure != "" {
 		return nil
 	}
-	if _, up := f.judge.Session(id); !up { // there is nothing to be copied from it
+	now := f.cfg.Now()
+	since, lost := f.lost[id]
+	if _, up := f.judge.Session(id); !up && lost && now.Sub(since) >= f.cfg.Rules.LostPatience { // there is nothing to be copied from it
 		return nil
 	}
 	_, err := f.judge.Can(n)
@@ -144,7 +146,7 @@ func (f *Fleet) refusal(id string) *state.Event {
 	if err == nil {
 		return nil
 	}
-	now, why := f.cfg.Now(), fmt.Sprintf("%s cannot leave: %s", called(n), err)
+	why := fmt.Sprintf("%s cannot leave: %s", called(n), err)
 	f.refusals[n.Group] = Refusal{now.Add(refusalLasts), why}
 	e := &state.Event{At: now.UTC(), Kind: "GROUP", Subject: n.Group, Message: why}
 	if c, ok := v.Cluster(n.Cluster); ok && said(c, e) {

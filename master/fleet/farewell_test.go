@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -134,6 +135,21 @@ func TestANodeOfAProviderThatIsStartedAgainInsteadOfLeavingStays(t *testing.T) {
 			require.False(t, s.node(id).Leaving || s.node(id).Draining())
 		})
 	}
+}
+
+// A core node that ends by itself makes way for another one, though its blocks have no room as yet: it is there that they find some.
+func TestACoreNodeThatGoesForGoodIsReplacedWhateverItsBlocksNeed(t *testing.T) {
+	s := newSite(t, cluster("pool", 2, 0))
+	s.pool(3)
+	s.settle()
+	id := s.nodes("ig-core")[0].ID
+	s.begins(id, "1")
+	s.drained[id] = tracker.Drain{Known: true, Attempts: 1}
+	s.refuse = errors.New("no other node has room")
+	s.saysBye(id)
+	s.settle()
+	require.True(t, s.node(id).Leaving)
+	require.Len(t, s.nodes("ig-core"), 3)
 }
 
 // A farewell is the log's: the next leader goes on with it though the node says nothing any more. Until its grace is over the machine may

@@ -95,6 +95,7 @@ type Fleet struct {
 	results chan func(ctx context.Context)
 	calls   sync.WaitGroup
 	alone   bool // nothing runs beside the loop: for simulations
+	begun   time.Time
 
 	// Owned by the loop.
 	lost      map[string]time.Time
@@ -145,7 +146,7 @@ func New(c Config) (*Fleet, error) {
 	f := &Fleet{
 		cfg: c, log: c.Log.Named("fleet"), kinds: map[string]Kind{PoolProvider: {Pool: true}},
 		judge: leaving.Judge{View: c.View, Sessions: c.Sessions, Jobs: c.Jobs, Blocks: c.Blocks},
-		poke:  make(chan struct{}, 1), results: make(chan func(context.Context), 64),
+		begun: c.Now(), poke: make(chan struct{}, 1), results: make(chan func(context.Context), 64),
 		lost: map[string]time.Time{}, progress: map[string]Progress{}, underWay: map[string]int{}, listings: map[string]Listing{}, listing: map[string]time.Time{},
 		backoffs: map[string]Backoff{}, refusals: map[string]Refusal{}, scalers: map[string]*Scaler{}, sampled: map[string]time.Time{}, troubles: map[string]string{}, dropped: map[string]dropped{}, strangers: map[string]map[string]bool{},
 		status: map[string]Status{}, leave: map[string]Farewell{}, lives: map[string]string{}, placed: map[string]time.Time{}, came: map[string]time.Time{},

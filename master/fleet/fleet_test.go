@@ -2,6 +2,9 @@ package fleet
 
 import (
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -187,20 +190,14 @@ func TestShrinkingTakesTheCheapest(t *testing.T) {
 	n := ids(s.nodes("ig-task"))
 	s.load["j-1"] = tracker.Load{Nodes: map[string]tracker.NodeLoad{n[0]: {}, n[1]: {Attempts: 2}, n[2]: {Needed: 1}, n[3]: {}, n[4]: {Attempts: 1}}}
 	delete(s.up, n[1]) // it is lost: nothing is cheaper
+	s.pass(31 * time.Second)
+	s.drained[n[3]] = tracker.Drain{Known: true, Attempts: 1} // it has begun just now
 	s.resize(1, 2)
 	s.round()
-	s.drained[n[0]], s.drained[n[3]] = tracker.Drain{}, tracker.Drain{}
-	var leaving []string
-	for _, m := range s.view().Nodes("j-1") {
-		if m.Leaving {
-			leaving = append(leaving, m.ID)
-			require.Equal(t, s.now.Add(5*time.Minute), m.DrainBy)
-		}
-	}
-	require.Equal(t, []string{n[1]}, leaving, "the others had nothing to give back, and are in the pool again")
+	require.Equal(t, []string{n[3]}, leavingNodes(s), "the others had nothing to give back, and are in the pool again")
+	require.Equal(t, s.now.Add(5*time.Minute), s.node(n[3]).DrainBy)
 	require.Len(t, s.view().PoolNodes(), 2)
-	require.Equal(t, n[2], s.nodes("ig-task")[1].ID)
-	require.Equal(t, n[4], s.nodes("ig-task")[2].ID)
+	require.Equal(t, n[2:], ids(s.nodes("ig-task")))
 }
 
 func TestANodeLeavesWhenNothingOfItIsNeeded(t *testing.T) {
@@ -269,6 +266,59 @@ func TestACoreNodeWhoseBlocksCannotBeKeptStays(t *testing.T) {
 	require.Empty(t, s.nodes("ig-core"), "no file is there: it may be without any")
 }
 
+// Nodes take a while to find a new leader if the machine of the one before is dead. Until then none of them leaves as one that is lost, of
+// which nothing could be copied: a shrink that was refused stays so.
+func TestACoreNodeThatIsOnItsWayToALeaderStays(t *testing.T) {
+	s := newSite(t, cluster("", 3, 0))
+	s.pool(3)
+	s.round()
+	s.refuse = errors.New("2 blocks would have 1 replica instead of 2")
+	s.resize(2, 0)
+	s.pass(5 * time.Second)
+	up := s.up
+	s.up = map[string]place{}
+	s.lead()
+	s.pass(20 * time.Second)
+	require.Empty(t, leavingNodes(s))
+	s.up = up
+	s.pass(time.Minute)
+	require.Empty(t, leavingNodes(s))
+	require.Contains(t, s.fleet.Status("ig-core").Reason, "cannot leave: 2 blocks would have 1 replica instead of 2")
+
+	lost := s.nodes("ig-core")[0].ID
+	delete(s.up, lost)
+	require.NotNil(t, s.fleet.refusal(lost), "it may have gone just after this was planned")
+	s.pass(20 * time.Second)
+	require.Empty(t, leavingNodes(s))
+	s.pass(20 * time.Second)
+	require.NotContains(t, ids(s.nodes("ig-core")), lost)
+}
+
+// What a node has that is on its way to a new leader is not known yet: it is not let go as if that were nothing.
+func TestANodeThatIsOnItsWayToALeaderIsNotTheCheapest(t *testing.T) {
+	s := newSite(t, cluster("", 1, 3))
+	s.pool(4)
+	s.round()
+	late, at := s.nodes("ig-task")[0].ID, s.up
+	s.up = maps.Clone(at)
+	delete(s.up, late)
+	s.resize(1, 2)
+	s.lead()
+	s.pass(20 * time.Second)
+	require.Len(t, s.nodes("ig-task"), 3)
+	require.Empty(t, leavingNodes(s))
+	s.up = at
+	s.load["j-1"] = tracker.Load{Nodes: map[string]tracker.NodeLoad{late: {Attempts: 2}}}
+	s.pass(5 * time.Second)
+	require.Len(t, s.nodes("ig-task"), 2)
+	require.Contains(t, ids(s.nodes("ig-task")), late)
+}
+
+// leavingNodes are the nodes of the cluster that leave.
+func leavingNodes(s *site) []string {
+	return ids(slices.DeleteFunc(s.view().Nodes("j-1"), func(n *state.Node) bool { return !n.Leaving }))
+}
+
 func TestANodeThatIsLostForLongIsReplaced(t *testing.T) {
 	for _, provider := range []string{"cloud", "pool"} {
 		t.Run(provider, func(t *testing.T) {
@@ -298,6 +348,33 @@ func TestAMachineThatItsProviderHasNoMoreIsReplacedSoon(t *testing.T) {
 	s.settle()
 	require.Len(t, s.nodes("ig-task"), 2)
 	require.NotContains(t, ids(s.nodes("ig-task")), lost.ID)
+}
+
+// A provider's list may be late. A machine counts as gone no sooner for having been asked for in vain before.
+func TestAMachineThatTookItsProviderLongIsNotGoneAtOnce(t *testing.T) {
+	for _, another := range []bool{false, true} {
+		t.Run(fmt.Sprintf("another leader %v", another), func(t *testing.T) {
+			s := newSite(t, cluster("cloud", 0, 1))
+			s.cloud.broken = errors.New("no machine is left")
+			s.pass(3 * time.Minute)
+			s.cloud.broken = nil
+			for s.cloud.counted == 0 {
+				s.pass(time.Second)
+			}
+			if another {
+				s.lead()
+			}
+			key := s.view().Launches("")[0].ID
+			delete(s.cloud.machines, key) // from what is listed
+			s.pass(time.Minute)
+			l, ok := s.view().Launch(key)
+			require.True(t, ok)
+			require.Equal(t, state.LaunchGiven, l.State)
+			require.Equal(t, 1, s.cloud.counted)
+			s.pass(2 * time.Minute)
+			require.Contains(t, s.messages(), "launch "+key+" of cloud is given up: machine vm-1 is gone before a node has joined")
+		})
+	}
 }
 
 func TestAProviderThatRevivesIsAskedForWhatHasDied(t *testing.T) {
@@ -371,6 +448,41 @@ func TestAGroupScalesByItself(t *testing.T) {
 	s.pass(5 * time.Minute)
 	require.Empty(t, s.nodes("ig-task"))
 	require.Empty(t, s.cloud.machines)
+}
+
+// What runs on nodes that have not found a new leader yet seems to wait, and nobody knows how many slots they have. One that is not there in
+// half a minute is lost.
+func TestAGroupDoesNotScaleWhileNodesAreOnTheirWayToALeader(t *testing.T) {
+	c := cluster("cloud", 1, 4)
+	c.Groups[1].Scales, c.Groups[1].Max = true, 20
+	s := newSite(t, c)
+	s.settle()
+	busy := tracker.Load{Running: 10, Nodes: map[string]tracker.NodeLoad{}}
+	for id := range s.up {
+		busy.Nodes[id] = tracker.NodeLoad{Slots: 2, Attempts: 2}
+	}
+	s.load["j-1"] = busy
+	s.pass(time.Minute)
+	target := func() int { return s.cluster().Groups[1].Target }
+	require.Equal(t, 4, target())
+
+	up, core := s.up, s.nodes("ig-core")[0].ID
+	s.up, s.load["j-1"] = map[string]place{}, tracker.Load{Waiting: 10}
+	s.lead()
+	s.pass(10 * time.Second)
+	require.Equal(t, 4, target())
+	s.up, s.load["j-1"] = up, busy
+	s.pass(time.Minute)
+	require.Equal(t, 4, target())
+
+	delete(s.up, core)
+	delete(busy.Nodes, core)
+	s.load["j-1"] = tracker.Load{Waiting: 4, Running: 8, Nodes: busy.Nodes}
+	s.lead()
+	s.pass(20 * time.Second)
+	require.Equal(t, 4, target())
+	s.pass(20 * time.Second)
+	require.Equal(t, 6, target())
 }
 
 func TestANodeThatGoesForGoodTakesItsPlaceWithIt(t *testing.T) {

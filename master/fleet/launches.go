@@ -65,13 +65,14 @@ func (p *planner) revive(l *state.Launch) {
 	}
 }
 
-// unlisted says whether a launch's machine is gone, as far as its provider has said since.
+// unlisted says whether a launch's machine is gone, as far as its provider has said since. Its list may be late: the time for that begins with
+// its answer to the launch, or with this leader if the one before had the answer.
 func (p *planner) unlisted(l *state.Launch) bool {
 	list, done := p.Listings[l.Provider], p.Calls[l.ID].Done
 	if _, there := list.Machines[l.ID]; there || list.At.IsZero() || !list.At.After(done) {
 		return false
 	}
-	return p.Providers[l.Provider].Revives || p.Now.Sub(l.RequestedAt) >= p.Rules.ListedWithin
+	return p.Providers[l.Provider].Revives || p.Now.Sub(later(l.RequestedAt, later(done, p.Begun))) >= p.Rules.ListedWithin
 }
 
 // giveUp ends a launch that no node has come of.

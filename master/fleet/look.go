@@ -18,7 +18,7 @@ const burdensMost = 100
 func (f *Fleet) look() *World {
 	v, now := f.cfg.View(), f.cfg.Now()
 	w := &World{
-		Now: now, Settled: f.settled(), Jobs: map[string]JobsOf{}, Burdens: map[string]Burden{}, Drained: map[string]bool{}, Spare: map[string]bool{},
+		Now: now, Begun: f.begun, Settled: f.settled(), Jobs: map[string]JobsOf{}, Burdens: map[string]Burden{}, Drained: map[string]bool{}, Spare: map[string]bool{},
 		Providers: f.kinds, Default: f.cfg.Default, Listings: maps.Clone(f.listings), Calls: maps.Clone(f.progress),
 		Refusals: maps.Clone(f.refusals), Decisions: map[string]Decision{}, Rules: f.cfg.Rules,
 	}
@@ -159,7 +159,7 @@ func (f *Fleet) loads(w *World, c *state.Cluster) {
 			f.weigh(w, members[g.ID])
 		}
 		if samples {
-			f.sample(w, &g, load, members[g.ID])
+			f.sample(w, c, &g, load, members[g.ID])
 		}
 	}
 	if samples {
@@ -167,9 +167,16 @@ func (f *Fleet) loads(w *World, c *state.Cluster) {
 	}
 }
 
+// gathering says whether nodes of a cluster may still be on their way to this leader: what they run seems to wait until then.
+func (w *World) gathering(c *state.Cluster) bool {
+	return w.Now.Sub(w.Begun) < w.Rules.LostPatience && slices.ContainsFunc(w.Nodes, func(n *state.Node) bool {
+		return n.Cluster == c.ID && n.State == state.NodeAdmitted && !w.Up[n.ID]
+	})
+}
+
 // sample shows a group that scales by itself to its scaler, which may want another target.
-func (f *Fleet) sample(w *World, g *state.Group, load tracker.Load, members []*state.Node) {
-	if !g.Scales || g.Suspended != "" {
+func (f *Fleet) sample(w *World, c *state.Cluster, g *state.Group, load tracker.Load, members []*state.Node) {
+	if !g.Scales || g.Suspended != "" || w.gathering(c) {
 		delete(f.scalers, g.ID)
 		return
 	}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ var caPEM = func() string {
 func newSite(t failer, clusters ...state.Cluster) *site {
 	s := &site{failer: t, state: state.New(), now: begin, up: map[string]place{}, lives: map[string]string{}, load: map[string]tracker.Load{}, drained: map[string]tracker.Drain{},
 		told: map[string]told{}, blocks: &api.NodeDrain{}}
-	s.cloud = &cloud{site: s, machines: map[string]string{}, ended: map[string]bool{}, mute: map[string]bool{}}
+	s.cloud = &cloud{site: s, machines: map[string]string{}, names: map[string]string{}, ended: map[string]bool{}, mute: map[string]bool{}}
 	s.apply(state.CreateSite{Site: state.Site{ID: "site", CAPEM: caPEM, Protocol: 4}, Cluster: state.Cluster{ID: "j-DEFAULT", Name: "default", CreatedAt: begin}})
 	for _, c := range clusters {
 		s.apply(state.CreateCluster{Cluster: c})
@@ -249,6 +250,7 @@ func (s *site) messages() (list []string) {
 type cloud struct {
 	site     *site
 	machines map[string]string // by key
+	names    map[string]string // of machines, by key: one that is started again is the same one
 	ended    map[string]bool   // keys that were ended
 	mute     map[string]bool
 	allMute  bool
@@ -272,7 +274,8 @@ func (c *cloud) Launch(_ context.Context, r Request) (string, error) {
 	}
 	if c.machines[r.Key] == "" {
 		c.counted++
-		c.machines[r.Key] = fmt.Sprintf("vm-%d", c.counted)
+		c.names[r.Key] = cmp.Or(c.names[r.Key], fmt.Sprintf("vm-%d", c.counted))
+		c.machines[r.Key] = c.names[r.Key]
 	}
 	return c.machines[r.Key], nil
 }

@@ -10,6 +10,7 @@ import (
 // changes nothing of it.
 type World struct {
 	Now      time.Time
+	Begun    time.Time        // since when this leader looks after the fleet
 	Settled  bool             // nodes have had the time to find this leader: one that is not up is lost
 	Clusters []*state.Cluster // that have not ended, the oldest first
 	Nodes    []*state.Node    // all workers, those that were removed too
