@@ -135,8 +135,7 @@ func (f *Fleet) refusal(id string) *state.Event {
 		return nil
 	}
 	now := f.cfg.Now()
-	since, lost := f.lost[id]
-	if _, up := f.judge.Session(id); !up && lost && now.Sub(since) >= f.cfg.Rules.LostPatience { // there is nothing to be copied from it
+	if _, up := f.judge.Session(id); !up && now.Sub(f.begun) >= f.cfg.Rules.LostPatience { // there is nothing to be copied from it
 		return nil
 	}
 	_, err := f.judge.Can(n)

@@ -189,15 +189,14 @@ func TestShrinkingTakesTheCheapest(t *testing.T) {
 	s.round()
 	n := ids(s.nodes("ig-task"))
 	s.load["j-1"] = tracker.Load{Nodes: map[string]tracker.NodeLoad{n[0]: {}, n[1]: {Attempts: 2}, n[2]: {Needed: 1}, n[3]: {}, n[4]: {Attempts: 1}}}
-	delete(s.up, n[1]) // it is lost: nothing is cheaper
 	s.pass(31 * time.Second)
-	s.drained[n[3]] = tracker.Drain{Known: true, Attempts: 1} // it has begun just now
+	delete(s.up, n[1]) // it is lost: nothing is cheaper
 	s.resize(1, 2)
 	s.round()
-	require.Equal(t, []string{n[3]}, leavingNodes(s), "the others had nothing to give back, and are in the pool again")
-	require.Equal(t, s.now.Add(5*time.Minute), s.node(n[3]).DrainBy)
+	require.Equal(t, []string{n[1]}, leavingNodes(s), "the others had nothing to give back, and are in the pool again")
+	require.Equal(t, s.now.Add(5*time.Minute), s.node(n[1]).DrainBy)
 	require.Len(t, s.view().PoolNodes(), 2)
-	require.Equal(t, n[2:], ids(s.nodes("ig-task")))
+	require.Equal(t, []string{n[1], n[2], n[4]}, ids(s.nodes("ig-task")))
 }
 
 func TestANodeLeavesWhenNothingOfItIsNeeded(t *testing.T) {
@@ -287,10 +286,7 @@ func TestACoreNodeThatIsOnItsWayToALeaderStays(t *testing.T) {
 
 	lost := s.nodes("ig-core")[0].ID
 	delete(s.up, lost)
-	require.NotNil(t, s.fleet.refusal(lost), "it may have gone just after this was planned")
-	s.pass(20 * time.Second)
-	require.Empty(t, leavingNodes(s))
-	s.pass(20 * time.Second)
+	s.pass(40 * time.Second)
 	require.NotContains(t, ids(s.nodes("ig-core")), lost)
 }
 

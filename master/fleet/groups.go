@@ -194,8 +194,8 @@ func (p *planner) shrink(c *state.Cluster, g *state.Group, s *census, surplus in
 		return // who is lost is not known yet
 	}
 	for _, n := range p.victims(s.counted)[:surplus] {
-		if !p.Up[n.ID] && p.lostFor(n) < p.Rules.LostPatience {
-			continue // it may be on its way to this leader, and have more than others
+		if p.onItsWay(n) {
+			continue // it may have more than others
 		}
 		p.leave(c, g, n, fmt.Sprintf("the %s group is to have %s", strings.ToLower(g.Role), countOf(g.Target, "node")))
 		st.Draining++

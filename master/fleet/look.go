@@ -167,11 +167,14 @@ func (f *Fleet) loads(w *World, c *state.Cluster) {
 	}
 }
 
+// onItsWay says whether a node that is not up may still come to this leader, which has only just begun.
+func (w *World) onItsWay(n *state.Node) bool {
+	return n.State == state.NodeAdmitted && !w.Up[n.ID] && w.Now.Sub(w.Begun) < w.Rules.LostPatience
+}
+
 // gathering says whether nodes of a cluster may still be on their way to this leader: what they run seems to wait until then.
 func (w *World) gathering(c *state.Cluster) bool {
-	return w.Now.Sub(w.Begun) < w.Rules.LostPatience && slices.ContainsFunc(w.Nodes, func(n *state.Node) bool {
-		return n.Cluster == c.ID && n.State == state.NodeAdmitted && !w.Up[n.ID]
-	})
+	return slices.ContainsFunc(w.Nodes, func(n *state.Node) bool { return n.Cluster == c.ID && w.onItsWay(n) })
 }
 
 // sample shows a group that scales by itself to its scaler, which may want another target.
