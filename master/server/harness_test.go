@@ -141,6 +141,8 @@ type fakeSessions struct {
 	served chan string
 
 	mu     sync.Mutex
+	asked  int                  // how often for the nodes
+	late   int                  // how often only the first of them is there: the others are on their way
 	probed []string             // nodes, in the order in which they were asked
 	why    map[string]string    // what they answer; "-": nothing at all
 	seen   map[string]time.Time // nodes that are gone
@@ -163,7 +165,14 @@ func (f *fakeSessions) Probe(ctx context.Context, node string, p *api.StoreProbe
 	return why, nil
 }
 
-func (f *fakeSessions) Nodes() []session.Node { return f.nodes }
+func (f *fakeSessions) Nodes() []session.Node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.asked++; f.asked <= f.late {
+		return f.nodes[:1]
+	}
+	return f.nodes
+}
 
 func (f *fakeSessions) Serve(_ context.Context, nodeID string, s session.Stream) error {
 	if _, err := s.Receive(); err != nil {
