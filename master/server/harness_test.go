@@ -34,15 +34,22 @@ const (
 
 // directLog applies commands at once, as the log of a single master would.
 type directLog struct {
-	mu    sync.Mutex
-	store *state.Store
-	index uint64
-	fault error // what the next Apply gives instead
+	mu     sync.Mutex
+	store  *state.Store
+	index  uint64
+	fault  error  // what the next Apply gives instead
+	before func() // done once, before what is applied next
 }
 
 func (l *directLog) Apply(ctx context.Context, c state.Command) (any, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if before := l.before; before != nil {
+		l.before = nil
+		l.mu.Unlock()
+		before()
+		l.mu.Lock()
+	}
 	if err := l.fault; err != nil {
 		return nil, err
 	}
