@@ -56,13 +56,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, forwarded, err := s.identify(r)
 	c.leader = s.lead.Load()
 	if err == nil {
-		err = s.authorise(r.URL.Path, &c)
+		err = s.authorise(r.Context(), r.URL.Path, &c)
 	}
-	if err != nil {
-		s.auditRefused(r, c, err)
-	} else {
+	switch {
+	case err == nil:
 		c.binary, err = s.meet(r)
 		s.skewed.note(c, err)
+	case !errors.Is(err, ErrNotLeader): // which leaves it to another to say who may pass
+		s.auditRefused(r, c, err)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -158,8 +159,8 @@ func (s *Server) checkNode(c call) error {
 }
 
 // authorise holds a call against the table. A follower lets through what the leader will look at itself: it may not have heard
-// yet of who is new.
-func (s *Server) authorise(path string, c *call) error {
+// yet of who is new. Nor may a leader that was away for a while: it makes sure that it leads before it refuses anybody.
+func (s *Server) authorise(ctx context.Context, path string, c *call) error {
 	a, known := accessTo(path)
 	switch {
 	case !c.known && (!known || a.may&stranger == 0):
@@ -172,7 +173,18 @@ func (s *Server) authorise(path string, c *call) error {
 	case c.leader == nil && procedures[path].may != 0: // it is the leader's to answer, and to look at who asks
 		return nil
 	}
-	var err error
+	err := s.permit(a, c)
+	if err == nil || c.leader == nil {
+		return err
+	}
+	if err := c.leader.Verify(ctx); err != nil {
+		return err
+	}
+	return s.permit(a, c)
+}
+
+// permit looks up who a caller is in the log, and holds that against what a path takes.
+func (s *Server) permit(a access, c *call) (err error) {
 	if c.who, err = s.standing(*c); err != nil {
 		return err
 	}

@@ -2,9 +2,11 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +52,33 @@ func TestARemovedNodesCertificateIsRevoked(t *testing.T) {
 	_, err = stream.Receive()
 	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(err))
 	require.True(t, client.Removed(err), "and knows that it is for good: %v", err)
+}
+
+// A leader that has been away for a while may not have heard of who has come since: it refuses nobody before it has made sure that it leads.
+func TestALeaderRefusesOnlyOnceItSurelyLeads(t *testing.T) {
+	w := newWorld(t)
+	lead := func(verify func(context.Context) error) {
+		l := *w.leader
+		l.Verify = verify
+		w.server.Lead(&l)
+	}
+	list := func() error {
+		_, err := w.user("bob").ListNodes(t.Context(), connect.NewRequest(&api.ListNodesRequest{}))
+		return err
+	}
+	lead(func(context.Context) error { return ErrNotLeader })
+	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(list()), "it is for another to say")
+	require.Empty(t, w.audit.take(), "nobody was refused")
+	lead(func(context.Context) error { return nil })
+	requireProblems(t, list(), client.ExitUnreachable, "user bob was removed")
+	require.Len(t, w.audit.take(), 1)
+
+	create := sync.OnceValue(func() error {
+		_, err := w.log.Apply(t.Context(), state.CreateUser{User: state.User{Name: "bob", Role: state.UserRead}})
+		return err
+	})
+	lead(func(context.Context) error { return create() })
+	require.NoError(t, list(), "that was in the log")
 }
 
 func TestKeysOfTheStoreAreTheAdministrators(t *testing.T) {

@@ -206,6 +206,9 @@ func (s *millraceService) SetCluster(ctx context.Context, req *connect.Request[a
 		return nil, err
 	}
 	m := req.Msg
+	if c, ok := v.Cluster(m.Cluster); ok && c.Ending() && endsBy(c, m) { // the call is made again, for want of an answer
+		return connect.NewResponse(s.clusterView(v, l, c)), nil
+	}
 	c, err := liveCluster(v, m.Cluster)
 	if err != nil {
 		return nil, err
@@ -239,6 +242,18 @@ func (s *millraceService) SetCluster(ctx context.Context, req *connect.Request[a
 	l.Fleet.Poke()
 	return connect.NewResponse(s.clusterView(s.cfg.View(), l, c)), nil
 }
+
+// endsBy says whether a request sets when a cluster ends by itself, and nothing that the cluster does not have already.
+func endsBy(c *state.Cluster, m *api.SetClusterRequest) bool {
+	if m.AutoTerminateMs == nil && m.TerminateAfterSteps == nil || len(m.PutTags)+len(m.RemoveTags)+len(m.BootstrapActions) > 0 {
+		return false
+	}
+	return has(c.AutoTerminateMs, m.AutoTerminateMs) && has(c.TerminateAfterSteps, m.TerminateAfterSteps) &&
+		has(c.TerminationProtected, m.TerminationProtected) && has(int32(c.StepConcurrency), m.StepConcurrency)
+}
+
+// has says whether a value is the one that is asked for, if one is.
+func has[T comparable](value T, asked *T) bool { return asked == nil || *asked == value }
 
 // settings says for people what a request sets, as it is said on the command line; "" if that is nothing.
 func settings(m *api.SetClusterRequest) string {

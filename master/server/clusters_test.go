@@ -278,6 +278,29 @@ func TestAClusterIsTerminated(t *testing.T) {
 	require.NotEqual(t, c.Id, w.show("c").Id, "and means the new one")
 }
 
+// A cluster may end by what it was set to before the answer is out: the call that is made again is no error, but it changes nothing any more.
+func TestAClusterThatEndsByWhatItIsSetTo(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.create(&api.CreateClusterRequest{Name: "c", Groups: []*api.GroupTarget{groupTarget("core", 1)}})
+	require.NoError(t, err)
+	set := &api.SetClusterRequest{Cluster: "c", AutoTerminateMs: proto.Int64(1000), TerminateAfterSteps: proto.Bool(true), StepConcurrency: proto.Int32(2)}
+	c, err := w.setCluster(set)
+	require.NoError(t, err)
+	w.apply(state.TerminateCluster{Cluster: c.Id, ReasonCode: state.ReasonAutoTerminate, Reason: "it had no job for 1s"})
+	c, err = w.setCluster(set)
+	require.NoError(t, err)
+	require.Equal(t, []any{state.ClusterTerminating, int64(1000), int32(2)}, []any{c.State, c.AutoTerminateMs, c.StepConcurrency})
+	for _, other := range []*api.SetClusterRequest{
+		{AutoTerminateMs: proto.Int64(2000)}, {TerminateAfterSteps: proto.Bool(false)}, {AutoTerminateMs: proto.Int64(1000), StepConcurrency: proto.Int32(3)},
+		{AutoTerminateMs: proto.Int64(1000), TerminationProtected: proto.Bool(true)}, {AutoTerminateMs: proto.Int64(1000), PutTags: []*api.Tag{{Key: "a", Value: "1"}}},
+		{StepConcurrency: proto.Int32(2)}, {},
+	} {
+		other.Cluster = "c"
+		_, err = w.setCluster(other)
+		requireProblems(t, err, client.ExitFailed, "cluster c is TERMINATING: nothing of it can be changed")
+	}
+}
+
 // People see of a group what the fleet knows, and why nodes are missing.
 func TestAClusterSaysWhatItLacks(t *testing.T) {
 	w := newWorld(t)

@@ -20,6 +20,7 @@ func (s *Server) dryRun(ctx context.Context, v *state.View, l *Leader, c *state.
 		return nil, err
 	}
 	plan := &api.JobPlan{}
+	s.awaitNodes(ctx, v, l, c.ID)
 	room(plan, s.nodes(v, l, c.ID))
 	plan.TasksWaiting = int64(l.Tracker.Queued(c.ID))
 	splits := input.Cut(objects, spec.SplitSize, spec.InputFormat)

@@ -156,6 +156,25 @@ func (w *world) logs(m *api.JobLogsRequest) (attempt, text string, err error) {
 	return attempt, text, stream.Err()
 }
 
+// logWorker is a worker, by its address, that has the log of one attempt, JOB/ATTEMPT, for masters alone.
+func (w *world) logWorker(node, attempt string) (address string) {
+	w.t.Helper()
+	worker := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		peer, ok := security.PeerIdentity(r.TLS)
+		if !ok || peer.Role != security.RoleMaster || r.URL.Path != logsByPath+attempt {
+			http.NotFound(rw, r)
+			return
+		}
+		io.WriteString(rw, "from the worker")
+	}))
+	var err error
+	worker.TLS, err = w.credential(security.RoleWorker, node).ServerTLS(true)
+	require.NoError(w.t, err)
+	worker.StartTLS()
+	w.t.Cleanup(worker.Close)
+	return worker.URL
+}
+
 func TestLogs(t *testing.T) {
 	w := newWorld(t)
 	job := w.attempts()
@@ -170,19 +189,8 @@ func TestLogs(t *testing.T) {
 	require.Equal(t, []string{failed, "from the store"}, []string{attempt, text}, "the first failed attempt's, without being told")
 
 	// While the worker is connected, it is asked itself, and must be who it should be.
-	worker := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		peer, ok := security.PeerIdentity(r.TLS)
-		if !ok || peer.Role != security.RoleMaster || r.URL.Path != "/v1/logs/"+job+"/"+failed {
-			http.NotFound(rw, r)
-			return
-		}
-		io.WriteString(rw, "from the worker")
-	}))
-	worker.TLS, err = w.credential(security.RoleWorker, workerID).ServerTLS(true)
-	require.NoError(t, err)
-	worker.StartTLS()
-	defer worker.Close()
-	w.sessions.nodes = []session.Node{{ID: workerID, Address: worker.URL, Connected: true}}
+	worker := w.logWorker(workerID, job+"/"+failed)
+	w.sessions.nodes = []session.Node{{ID: workerID, Address: worker, Connected: true}}
 	_, text, err = w.logs(&api.JobLogsRequest{Job: job, Attempt: failed})
 	require.NoError(t, err)
 	require.Equal(t, "from the worker", text)

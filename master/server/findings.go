@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"millrace/jobs"
-	"millrace/master/session"
 	"millrace/master/state"
 	"millrace/pkg/bytesize"
 	"millrace/pkg/client"
@@ -53,17 +52,28 @@ func (f *findings) refusal() error {
 }
 
 // memory makes sure that one of a cluster's nodes has as much as an attempt is to have, if nodes are there.
-func (f *findings) memory(bytes int64, nodes []session.Node, cluster string) {
-	var most int64
-	for _, n := range nodes {
-		if n.Cluster == cluster {
-			most = max(most, n.Memory)
-		}
-	}
+func (f *findings) memory(bytes, most int64) {
 	if most > 0 && bytes > most {
 		f.wrong("choose a smaller --memory, or add a node that has as much: millrace node list",
 			"memory %s: no node of the cluster has so much for an attempt; the largest has %s", bytesize.Format(bytes), bytesize.Format(most))
 	}
+}
+
+// largest is the memory of the largest of a cluster's nodes, 0 while none is there. Nodes that are still to come to a new leader are waited
+// for, unless one that is there has as much as is wanted.
+func (s *Server) largest(ctx context.Context, v *state.View, l *Leader, cluster string, wanted int64) int64 {
+	most := func() (bytes int64) {
+		for _, n := range l.Sessions.Nodes() {
+			if n.Cluster == cluster {
+				bytes = max(bytes, n.Memory)
+			}
+		}
+		return bytes
+	}
+	if most() < wanted {
+		s.awaitNodes(ctx, v, l, cluster)
+	}
+	return most()
 }
 
 // reserved looks for a job that will write to the output. The log has the last word on this.

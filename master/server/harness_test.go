@@ -34,15 +34,22 @@ const (
 
 // directLog applies commands at once, as the log of a single master would.
 type directLog struct {
-	mu    sync.Mutex
-	store *state.Store
-	index uint64
-	fault error // what the next Apply gives instead
+	mu     sync.Mutex
+	store  *state.Store
+	index  uint64
+	fault  error  // what the next Apply gives instead
+	before func() // done once, before what is applied next
 }
 
 func (l *directLog) Apply(ctx context.Context, c state.Command) (any, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if before := l.before; before != nil {
+		l.before = nil
+		l.mu.Unlock()
+		before()
+		l.mu.Lock()
+	}
 	if err := l.fault; err != nil {
 		return nil, err
 	}
@@ -141,6 +148,8 @@ type fakeSessions struct {
 	served chan string
 
 	mu     sync.Mutex
+	asked  int                  // how often for the nodes
+	late   int                  // how often only the first of them is there: the others are on their way
 	probed []string             // nodes, in the order in which they were asked
 	why    map[string]string    // what they answer; "-": nothing at all
 	seen   map[string]time.Time // nodes that are gone
@@ -163,7 +172,14 @@ func (f *fakeSessions) Probe(ctx context.Context, node string, p *api.StoreProbe
 	return why, nil
 }
 
-func (f *fakeSessions) Nodes() []session.Node { return f.nodes }
+func (f *fakeSessions) Nodes() []session.Node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.asked++; f.asked <= f.late {
+		return f.nodes[:1]
+	}
+	return f.nodes
+}
 
 func (f *fakeSessions) Serve(_ context.Context, nodeID string, s session.Stream) error {
 	if _, err := s.Receive(); err != nil {

@@ -57,8 +57,15 @@ func (s *filesService) reading(ctx context.Context, cluster string) (client.Name
 	return s.names(ctx, cluster, false)
 }
 
-// writing is the name space that a request changes: the log tells whether this master leads.
+// writing is the name space that a request changes: the log tells whether this master leads. A request that is refused before it
+// comes to the log is so by a master that surely leads.
 func (s *filesService) writing(ctx context.Context, cluster string) (client.Names, error) {
+	if names, err := s.names(ctx, cluster, true); err == nil {
+		return names, nil
+	}
+	if _, _, err := s.read(ctx); err != nil {
+		return nil, err
+	}
 	return s.names(ctx, cluster, true)
 }
 
@@ -317,6 +324,9 @@ func (s *filesService) RemoveFile(ctx context.Context, q *connect.Request[api.Re
 			return nil, err
 		}
 		return filesAnswer(&api.RemoveFileResponse{}, names.RemoveIf(ctx, q.Msg.Path, hdfs.FileID(q.Msg.File)))
+	}
+	if _, _, err := s.read(ctx); err != nil { // what is there is looked at before anything is logged
+		return nil, err
 	}
 	files, id, err := s.filesOf(ctx, q.Msg.Cluster)
 	if err != nil {

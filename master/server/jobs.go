@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -147,7 +148,7 @@ func (s *millraceService) CancelJob(ctx context.Context, req *connect.Request[ap
 			reason = "cancelled by " + callOf(ctx).caller.ID
 		}
 		if _, err := s.cfg.Log.Apply(ctx, state.CancelJob{Job: j.ID, Reason: reason}); err != nil {
-			if now, ok := s.cfg.View().Entry(j.ID); ok {
+			if now, ok := s.cfg.View().Entry(j.ID); ok && !errors.Is(err, ErrNotLeader) { // else it may be this very call that ended it
 				if late := cancellable(now.Brief()); late != nil { // it ended meanwhile
 					return nil, late
 				}

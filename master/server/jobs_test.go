@@ -300,6 +300,31 @@ func TestCancelComesTooLate(t *testing.T) {
 	requireProblems(t, err, client.ExitFailed, "has ended: FAILED")
 }
 
+// A leader that is none any more may hear how its successor ended the job, on the word of the very call that it could not answer.
+func TestCancelUnderAChangeOfLeaders(t *testing.T) {
+	w := newWorld(t)
+	w.ready()
+	id := w.submit(wordcount()).Id
+	cancel := func() (*connect.Response[api.Job], error) {
+		return w.user("alice").CancelJob(t.Context(), connect.NewRequest(&api.CancelJobRequest{Job: id}))
+	}
+	var elsewhere error
+	w.log.before = func() {
+		for _, c := range []state.Command{state.CancelJob{Job: id, Reason: "cancelled by alice"}, state.EndJob{Job: id, At: w.now}} {
+			_, err := w.log.Apply(t.Context(), c)
+			elsewhere = errors.Join(elsewhere, err)
+		}
+		w.log.fault = ErrNotLeader
+	}
+	_, err := cancel()
+	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err), "%v", err)
+	require.NoError(t, elsewhere)
+	w.log.fault = nil
+	job, err := cancel()
+	require.NoError(t, err)
+	require.Equal(t, "CANCELLED", job.Msg.State)
+}
+
 // watch follows a job; next gives message after message.
 func (w *world) watch(job string) (next func() *api.Job, ended func() error) {
 	w.t.Helper()

@@ -52,6 +52,10 @@ func (s *millraceService) JobLogs(ctx context.Context, req *connect.Request[api.
 	if !known {
 		return notFound("millrace job tasks "+j.ID+" lists them", "job %s has no attempt %s", j.ID, attempt)
 	}
+	if _, up := sessionOf(l, node); !up {
+		s.awaitNodes(ctx, v, l, j.Cluster)
+		node, _ = nodeOfAttempt(l, r, attempt) // of one that runs its node has just said so
+	}
 	body, err := s.openLog(ctx, v, l, j.ID, attempt, node, req.Msg.Follow)
 	if err != nil {
 		return err

@@ -87,3 +87,54 @@ func TestANewLeaderAwaitsItsNodes(t *testing.T) {
 	v := w.state.View()
 	require.True(t, allHeard(v, nil, "j-OTHER"))
 }
+
+// What a new leader says because of its nodes is what it says when they have had the time to find it.
+func TestANewLeaderJudgesByAllItsNodes(t *testing.T) {
+	w := newWorld(t)
+	job := w.attempts()
+	w.apply(state.PutNode{Node: state.Node{ID: "i-1", Cluster: "j-DEFAULT", Role: state.RoleCore, State: state.NodeAdmitted}})
+	worker := w.logWorker(workerID, job+"/"+job+"-m-00000-9-1")
+	w.sessions.nodes = []session.Node{
+		{ID: "i-1", Cluster: "j-DEFAULT", Slots: 1, Memory: 1 << 30, Connected: true},
+		{ID: workerID, Cluster: "j-DEFAULT", Address: worker, Slots: 4, Memory: 8 << 30, Connected: true},
+	}
+	plan := func(memory int64) (proto.Message, error) {
+		spec := wordcount()
+		spec.Output, spec.MemoryBytes = "s3://out/other/", memory
+		resp, err := w.user("alice").SubmitJob(t.Context(), connect.NewRequest(&api.SubmitJobRequest{Spec: spec, DryRun: true}))
+		if err != nil {
+			return nil, err
+		}
+		return resp.Msg, nil
+	}
+	for name, ask := range map[string]func() (proto.Message, error){
+		"whether a node has the memory":    func() (proto.Message, error) { return plan(4 << 30) },
+		"over how many slots a job is cut": func() (proto.Message, error) { return plan(0) },
+		"why a job waits": func() (proto.Message, error) {
+			resp, err := w.user("alice").ExplainJob(t.Context(), connect.NewRequest(&api.GetJobRequest{Job: job}))
+			if err != nil {
+				return nil, err
+			}
+			return resp.Msg, nil
+		},
+		"an attempt's log": func() (proto.Message, error) {
+			_, text, err := w.logs(&api.JobLogsRequest{Job: job})
+			return &api.JobLogsResponse{Data: []byte(text)}, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.sessions.asked, w.sessions.late = 0, 0
+			w.server.Lead(w.leader)
+			want, err := ask()
+			require.NoError(t, err)
+			// As late as can be: had nobody waited, the second node would not have been there for any look.
+			w.sessions.late, w.sessions.asked = w.sessions.asked, 0
+			begun := *w.leader
+			begun.Settled = make(chan struct{})
+			w.server.Lead(&begun)
+			got, err := ask()
+			require.NoError(t, err)
+			require.True(t, proto.Equal(want, got), "%v\n%v", want, got)
+		})
+	}
+}

@@ -46,7 +46,7 @@ func (s *millraceService) SubmitJob(ctx context.Context, req *connect.Request[ap
 		found.spec(spec, clusterIDs(v, c))
 	}
 	if ok {
-		found.memory(spec.MemoryBytes, l.Sessions.Nodes(), c.ID)
+		found.memory(spec.MemoryBytes, s.largest(ctx, v, l, c.ID, spec.MemoryBytes))
 	}
 	if !ok {
 		found.wrong("millrace cluster list", "no such cluster: %s", spec.Cluster)

@@ -46,7 +46,9 @@ func (s *millraceService) CreateJoinToken(ctx context.Context, req *connect.Requ
 			return nil, usage("choose another request id, or none", "the request id has made another join token: "+old.ID)
 		}
 		record = old
-	} else if _, err := s.cfg.Log.Apply(ctx, state.CreateToken{Token: *record}); err != nil {
+	} else if _, err := s.cfg.Log.Apply(ctx, state.CreateToken{Token: *record}); errors.Is(err, state.ErrExists) { // that one was faster
+		return s.CreateJoinToken(ctx, req)
+	} else if err != nil {
 		return nil, fmt.Errorf("create join token: %w", err)
 	}
 	answer := tokenView(v, record)

@@ -59,7 +59,11 @@ func (s *millraceService) CreateUser(ctx context.Context, req *connect.Request[a
 	if !known {
 		created := now.UTC().Truncate(time.Second).Add(namesakes)
 		old = &state.User{Name: m.Name, Role: role, CreatedAt: created, CodeID: code.ID, CodeHash: code.SecretHash(), CodeExpiresAt: now.Add(life).UTC()}
-		if _, err := s.cfg.Log.Apply(ctx, state.CreateUser{User: *old}); err != nil {
+		_, err := s.cfg.Log.Apply(ctx, state.CreateUser{User: *old})
+		if errors.Is(err, state.ErrExists) { // another call was faster: this one made before, perhaps, or a namesake's
+			return s.CreateUser(ctx, req)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("create user %s: %w", m.Name, err)
 		}
 		s.log.Info("user created", zap.String("user", m.Name), zap.String("role", role))
@@ -97,7 +101,11 @@ func (s *millraceService) CreateLoginCode(ctx context.Context, req *connect.Requ
 		return connect.NewResponse(answer), nil
 	}
 	put := state.PutLoginCode{Name: u.Name, CodeID: code.ID, CodeHash: code.SecretHash(), ExpiresAt: s.cfg.Now().Add(life).UTC()}
-	if _, err := s.cfg.Log.Apply(ctx, put); err != nil {
+	_, err = s.cfg.Log.Apply(ctx, put)
+	if errors.Is(err, state.ErrExists) { // this call made before was faster
+		return s.CreateLoginCode(ctx, req)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("login code for %s: %w", u.Name, err)
 	}
 	answer := userView(u)

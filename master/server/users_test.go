@@ -213,6 +213,54 @@ func TestSecretsAreMadeOnceForARequest(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A call that is made again while it is still carried out gets what it makes, too: the secret is shown once, to whoever is heard.
+func TestSecretsOfACallThatIsMadeAgainAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.newUser("carol", "read")
+	admin, ctx := w.user(Admin), t.Context()
+	for name, call := range map[string]func() (string, error){
+		"a user": func() (string, error) {
+			resp, err := admin.CreateUser(ctx, connect.NewRequest(&api.CreateUserRequest{Name: "bob", Role: "read", RequestId: "one"}))
+			if err != nil {
+				return "", err
+			}
+			return resp.Msg.Code, nil
+		},
+		"a login code": func() (string, error) {
+			resp, err := admin.CreateLoginCode(ctx, connect.NewRequest(&api.CreateLoginCodeRequest{Name: "carol", RequestId: "two"}))
+			if err != nil {
+				return "", err
+			}
+			return resp.Msg.Code, nil
+		},
+		"a join token": func() (string, error) {
+			resp, err := admin.CreateJoinToken(ctx, connect.NewRequest(&api.CreateJoinTokenRequest{Role: "core", RequestId: "three"}))
+			if err != nil {
+				return "", err
+			}
+			return resp.Msg.Token, nil
+		},
+	} {
+		var (
+			first    string
+			firstErr error
+		)
+		w.log.before = func() { first, firstErr = call() }
+		again, err := call()
+		require.NoError(t, err, name)
+		require.NoError(t, firstErr, name)
+		require.NotEmpty(t, first, name)
+		require.Equal(t, first, again, name)
+	}
+	var otherErr error
+	w.log.before = func() {
+		_, otherErr = w.log.Apply(ctx, state.CreateUser{User: state.User{Name: "dora", Role: state.UserRead}})
+	}
+	_, err := admin.CreateUser(ctx, connect.NewRequest(&api.CreateUserRequest{Name: "dora", Role: "admin", RequestId: "four"}))
+	requireProblems(t, err, client.ExitFailed, "there is a user dora already, of the role read")
+	require.NoError(t, otherErr)
+}
+
 func TestPoolTokens(t *testing.T) {
 	w := newWorld(t)
 	token := w.token(&api.CreateJoinTokenRequest{Role: "pool"})

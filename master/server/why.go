@@ -20,6 +20,14 @@ func (s *millraceService) ExplainJob(ctx context.Context, req *connect.Request[a
 	if err != nil {
 		return nil, err
 	}
+	e, err := findJob(v, req.Msg.Cluster, req.Msg.Job)
+	if err != nil {
+		return nil, err
+	}
+	if !e.Ended() { // it may wait for nodes
+		s.awaitNodes(ctx, v, l, e.Brief().Cluster)
+		v = s.cfg.View()
+	}
 	r, err := s.record(ctx, v, req.Msg)
 	if err != nil {
 		return nil, err
@@ -38,9 +46,9 @@ func (s *millraceService) ExplainJob(ctx context.Context, req *connect.Request[a
 		}
 		f.others = l.views(slices.DeleteFunc(v.OpenJobs(), func(o *state.Job) bool { return o.ID == j.ID || o.Cluster != j.Cluster }))
 	}
-	e := f.explain()
-	e.Job = l.view(j)
-	return connect.NewResponse(e), nil
+	why := f.explain()
+	why.Job = l.view(j)
+	return connect.NewResponse(why), nil
 }
 
 // facts are what an explanation is made from.
