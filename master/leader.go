@@ -48,6 +48,7 @@ func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
 	})
 	jobs, err := tracker.New(tracker.Config{
 		Term: term, View: m.store.View, Apply: m.entries.Insist, Workers: l.registry, Stores: m.stores, Locator: locator{stored, m.store.View}, Log: m.cfg.Log, Retries: m.retries,
+		Alive: (&masters{m}).Alive,
 	})
 	if err != nil {
 		return nil, err

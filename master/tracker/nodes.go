@@ -65,7 +65,7 @@ func (t *Tracker) returned(cluster string) bool {
 	}
 	for _, n := range t.cfg.View().Nodes(cluster) {
 		worker := n.Role == state.RoleCore || n.Role == state.RoleTask
-		if worker && n.State != state.NodeTerminated && !t.seen[n.ID] {
+		if worker && n.State != state.NodeTerminated && !t.seen[n.ID] && !(t.oneLease && !t.cfg.Alive(n.ID)) {
 			t.awaited[cluster] = n.ID
 			return false
 		}

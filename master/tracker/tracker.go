@@ -61,6 +61,8 @@ type Config struct {
 
 	Lease        time.Duration // 0 = session.DefaultLease: how long a node may be away
 	ReturnWithin time.Duration // 0 = session.ReturnWithin: how long nodes have to come to a new leader
+	// Alive says whether other sources see a node: one that they do not see has no more than a lease to come to a new leader. nil: all are seen.
+	Alive        func(node string) bool
 	ReportGrace  time.Duration // 0 = 1 s: how long a returned node has to report what it no longer runs
 	KillPatience time.Duration // 0 = 15 s: after that a kill that nobody answers counts as carried out
 	UploadBatch  int           // 0 = 64 uploads made ahead at once
@@ -95,6 +97,7 @@ type Tracker struct {
 	awaited    map[string]string    // one that has not, by cluster; "": all have
 	moved      map[string]time.Time // when a node last said hello or went down
 	peers      peers
+	oneLease   bool // a lease has gone by since the start: who is not alive is not waited for
 	leaseUp    bool // who has not come back by now may not come
 	planners   chan struct{}
 	speculated time.Time // when stragglers were looked for last
@@ -118,6 +121,9 @@ func New(c Config) (*Tracker, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Alive == nil {
+		c.Alive = func(string) bool { return true }
 	}
 	setDefault(&c.Lease, session.DefaultLease)
 	setDefault(&c.ReturnWithin, session.ReturnWithin)
@@ -176,6 +182,11 @@ func (t *Tracker) Run(ctx context.Context) error {
 // begin takes up the open jobs.
 func (t *Tracker) begin(ctx context.Context) {
 	t.ctx = ctx
+	t.after(t.cfg.Lease, func() {
+		t.oneLease = true
+		clear(t.awaited)
+		t.touchAll("")
+	})
 	t.after(t.cfg.ReturnWithin, func() {
 		t.leaseUp = true
 		t.touchAll("")

@@ -48,6 +48,7 @@ type world struct {
 	after   func(op int, name string) bool // … after it was, without knowing
 	names   []string
 	wrap    func(objectstore.Store) objectstore.Store // what a job's leader has of it
+	dead    map[string]bool                           // nodes that nobody sees
 	slow    func(name string) time.Duration           // how long an entry takes; set before it is made
 
 	leader *leader
@@ -125,7 +126,7 @@ func (w *world) lead() {
 	var err error
 	l.Tracker, err = New(Config{
 		Term: w.term, View: w.log.View, Apply: l.apply, Workers: l, Stores: l, Locator: w.locator,
-		UploadBatch: 4,
+		UploadBatch: 4, Alive: func(node string) bool { return !w.dead[node] },
 	})
 	require.NoError(w.t, err)
 	w.mu.Lock()
