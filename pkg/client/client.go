@@ -35,6 +35,9 @@ const LeaderHeader = "Millrace-Leader"
 // TrustHeader is in each answer to somebody with a certificate of the site: security.TrustID of what the site trusts.
 const TrustHeader = "Millrace-Trust"
 
+// NotDoneHeader is in the refusal of a call that was not even begun, as there is no leader: it may be repeated, whatever it is.
+const NotDoneHeader = "Millrace-Not-Done"
+
 // RemovedHeader is in the refusal of a call by a node that was removed from the site.
 const RemovedHeader = "Millrace-Removed"
 

@@ -67,6 +67,13 @@ func (m *fakeMaster) RevokeJoinToken(context.Context, *connect.Request[api.Revok
 	return connect.NewResponse(&api.RevokeJoinTokenResponse{}), nil
 }
 
+func (m *fakeMaster) RotateCA(context.Context, *connect.Request[api.RotateCARequest]) (*connect.Response[api.CAState], error) {
+	if err := m.err(); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&api.CAState{}), nil
+}
+
 func (m *fakeMaster) WatchJob(_ context.Context, r *connect.Request[api.GetJobRequest], s *connect.ServerStream[api.Job]) error {
 	n := m.calls.Add(1)
 	if err := s.Send(&api.Job{Id: "s-1", Cluster: "j-1", State: "RUNNING", BytesDone: int64(n), Name: r.Msg.Job}); err != nil {
@@ -225,6 +232,38 @@ func TestWhatMayNotBeDoneTwiceIsNotRepeated(t *testing.T) {
 	_, err := c.API().RevokeJoinToken(t.Context(), connect.NewRequest(&api.RevokeJoinTokenRequest{}))
 	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
 	require.EqualValues(t, 1, m.calls.Load())
+}
+
+// Where there is no leader nothing was done: the next call is not the second.
+func TestWhatWasNotDoneIsRepeated(t *testing.T) {
+	p := newPKI(t)
+	m := &fakeMaster{fail: notDoneYet(1)}
+	c := p.client(t, 5*time.Second, p.serve(t, m))
+	_, err := c.API().RevokeJoinToken(t.Context(), connect.NewRequest(&api.RevokeJoinTokenRequest{}))
+	require.NoError(t, err)
+	require.EqualValues(t, 2, m.calls.Load())
+}
+
+func notDoneYet(until int32) func(int32) error {
+	return func(n int32) error {
+		err := unavailable(until)(n)
+		if refused, ok := err.(*connect.Error); ok {
+			refused.Meta().Set(NotDoneHeader, "yes")
+		}
+		return err
+	}
+}
+
+// To begin a change of the CA twice is to begin it once; --finish makes one more step each time.
+func TestAChangeOfTheCAIsRepeatedUnlessItIsFinished(t *testing.T) {
+	p := newPKI(t)
+	for finish, calls := range map[bool]int32{false: 2, true: 1} {
+		m := &fakeMaster{fail: unavailable(1)}
+		c := p.client(t, 5*time.Second, p.serve(t, m))
+		_, err := c.API().RotateCA(t.Context(), connect.NewRequest(&api.RotateCARequest{Finish: finish}))
+		require.Equal(t, finish, err != nil)
+		require.Equal(t, calls, m.calls.Load())
+	}
 }
 
 func TestOtherErrorsAreNotRepeated(t *testing.T) {

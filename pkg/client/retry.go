@@ -32,10 +32,13 @@ type retrier struct {
 	waiting    func() // Config's
 }
 
-// repeatable says for a procedure whether doing it twice is as good as once. All
-// that is not named here is repeated only if no server got it.
-func repeatable(procedure string) bool {
+// repeatable says for a request whether doing it twice is as good as once. All
+// that is not named here is repeated only if it was surely not done.
+func repeatable(procedure string, message any) bool {
 	switch procedure {
+	case apiconnect.MillraceServiceRotateCAProcedure:
+		q, ok := message.(*api.RotateCARequest)
+		return ok && !q.GetFinish() // which makes a step each time
 	case apiconnect.MillraceServiceGetSiteProcedure,
 		apiconnect.MillraceServiceMissingFilesProcedure,
 		apiconnect.MillraceServiceSubmitJobProcedure, // by its request id
@@ -116,7 +119,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			generation := r.channel.present()
 			resp, err := next(ctx, req)
 			err = r.channel.outvoted(err)
-			if err == nil || !r.again(ctx, req.Spec().Procedure, err) {
+			if err == nil || !r.again(ctx, req.Spec().Procedure, req.Any(), err) {
 				return resp, err
 			}
 			r.channel.rotate(generation)
@@ -148,9 +151,15 @@ func (r *retrier) patience(err error) time.Duration {
 	return r.retryFor
 }
 
-func (r *retrier) again(ctx context.Context, procedure string, err error) bool {
+func (r *retrier) again(ctx context.Context, procedure string, message any, err error) bool {
+	return passing(ctx, err) && (repeatable(procedure, message) || notDone(err))
+}
+
+// notDone says whether an error is of a request that surely was not carried out: no server got it, or the one that did knew of no leader.
+func notDone(err error) bool {
 	var dial *dialError
-	return passing(ctx, err) && (repeatable(procedure) || errors.As(err, &dial))
+	var refused *connect.Error
+	return errors.As(err, &dial) || errors.As(err, &refused) && refused.Meta().Get(NotDoneHeader) != ""
 }
 
 // passing says whether an error may be gone when one asks again. A connection that breaks
