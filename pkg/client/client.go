@@ -50,6 +50,10 @@ func Removed(err error) bool {
 // ErrClosed says that the client was closed.
 var ErrClosed = errors.New("client is closed")
 
+// ErrSilent is the cause with which a caller ends the context of a session that nothing is heard of any more, though its connection
+// still seems to stand: the next one goes to another master.
+var ErrSilent = errors.New("the master is silent")
+
 // Config sets up a Client.
 type Config struct {
 	Servers    []string // https://host:port of one or more masters
@@ -146,7 +150,7 @@ func (c *Client) Trusts() string {
 
 // Session opens a worker's session with the leader, as far as it is known. A follower refuses
 // at the first Receive with FailedPrecondition and names the leader: the next
-// Session goes there. So callers open another session whenever one ends.
+// Session goes there. So callers open another session whenever one ends, with ErrSilent if they end it for that.
 func (c *Client) Session(ctx context.Context) (*connect.BidiStreamForClient[api.WorkerMessage, api.MasterMessage], error) {
 	if c.session.isClosed() {
 		return nil, ErrClosed

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -339,6 +340,39 @@ func TestSessionGoesToTheLeader(t *testing.T) {
 	c := p.client(t, -1, p.serve(t, &fakeMaster{name: "follower", leader: leader}))
 	_, err := sessionWelcome(t, c)
 	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err))
+	welcome, err := sessionWelcome(t, c)
+	require.NoError(t, err)
+	require.Equal(t, "leader", welcome)
+}
+
+// frozenMaster takes sessions and says nothing.
+type frozenMaster struct {
+	fakeMaster
+	taken chan struct{}
+}
+
+func (m *frozenMaster) Session(ctx context.Context, _ *connect.BidiStream[api.WorkerMessage, api.MasterMessage]) error {
+	if m.calls.Add(1) > 1 {
+		return connect.NewError(connect.CodeAborted, errors.New("the one that was given up is asked again"))
+	}
+	close(m.taken)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A master that is frozen keeps its connections: a session that is given up for its silence is not followed by another one there.
+func TestASilentMasterIsPassedOver(t *testing.T) {
+	p := newPKI(t)
+	frozen := &frozenMaster{taken: make(chan struct{})}
+	c := p.client(t, -1, p.serveAs(t, frozen, security.RoleMaster).URL, p.serve(t, &fakeMaster{name: "leader"}))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	silent, err := c.Session(ctx)
+	require.NoError(t, err)
+	require.NoError(t, silent.Send(&api.WorkerMessage{}))
+	<-frozen.taken
+	cancel(fmt.Errorf("%w for 3s", ErrSilent))
+	_, err = silent.Receive()
+	require.Error(t, err)
 	welcome, err := sessionWelcome(t, c)
 	require.NoError(t, err)
 	require.Equal(t, "leader", welcome)

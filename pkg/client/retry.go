@@ -217,11 +217,17 @@ func (l *leaderFollower) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc { r
 
 func (l *leaderFollower) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		return &watchedConn{StreamingClientConn: next(ctx, spec), channel: l.channel, failed: l.failed, generation: l.channel.present()}
+		return &watchedConn{StreamingClientConn: next(ctx, spec), channel: l.channel, failed: func(generation uint64, err error) {
+			l.failed(ctx, generation, err)
+		}, generation: l.channel.present()}
 	}
 }
 
-func (l *leaderFollower) failed(generation uint64, err error) {
+func (l *leaderFollower) failed(ctx context.Context, generation uint64, err error) {
+	if errors.Is(context.Cause(ctx), ErrSilent) {
+		l.channel.rotate(generation)
+		return
+	}
 	var refused *connect.Error
 	if !errors.As(err, &refused) {
 		return
