@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pkg/api"
+	"millrace/pkg/api/apiconnect"
 	"millrace/pkg/security"
 )
 
@@ -41,6 +42,14 @@ func (m *dyingMaster) WatchJob(ctx context.Context, _ *connect.Request[api.GetJo
 	return s.Send(&api.Job{Id: "s-1", State: "COMPLETED"})
 }
 
+func (m *dyingMaster) JobLogs(ctx context.Context, _ *connect.Request[api.JobLogsRequest], s *connect.ServerStream[api.JobLogsResponse]) error {
+	if err := s.Send(&api.JobLogsResponse{Attempt: "a"}); err != nil {
+		return err
+	}
+	m.die(ctx)
+	return nil
+}
+
 func TestACallSurvivesTheDeathOfItsMaster(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context, c *Client) error{
 		"an answer": func(ctx context.Context, c *Client) error {
@@ -57,6 +66,19 @@ func TestACallSurvivesTheDeathOfItsMaster(t *testing.T) {
 			}
 			require.Equal(t, "COMPLETED", last)
 			return nil
+		},
+		"a log": func(ctx context.Context, c *Client) error {
+			return c.Repeat(ctx, apiconnect.MillraceServiceJobLogsProcedure, func() (came bool, err error) {
+				stream, err := c.API().JobLogs(ctx, connect.NewRequest(&api.JobLogsRequest{}))
+				if err != nil {
+					return false, err
+				}
+				defer stream.Close()
+				for stream.Receive() {
+					came = true
+				}
+				return came, stream.Err()
+			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

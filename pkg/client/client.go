@@ -78,6 +78,7 @@ type Client struct {
 	api      *channel
 	session  *channel
 	log      *zap.Logger
+	retry    *retrier // of calls over api
 	millrace apiconnect.MillraceServiceClient
 	worker   apiconnect.WorkerServiceClient // sessions
 	members  apiconnect.WorkerServiceClient // the rest of it
@@ -120,6 +121,7 @@ func New(c Config) (*Client, error) {
 		return connect.WithClientOptions(connect.WithInterceptors(userAgent(c.UserAgent), i, introduce(c.UserAgent)))
 	}
 	retry := &retrier{channel: cl.api, log: c.Log, retryFor: c.RetryFor, refusedFor: min(c.RefusedFor, c.RetryFor), waiting: c.Waiting}
+	cl.retry = retry
 	cl.millrace = apiconnect.NewMillraceServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.join = apiconnect.NewJoinServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.masters = apiconnect.NewMasterServiceClient(cl.api.http(), baseURL, options(retry))
