@@ -83,6 +83,15 @@ func (f *changingSite) ExecNode(_ context.Context, _ *connect.Request[api.ExecNo
 	return f.answer(func() error { return nil }, func() error { return s.Send(execPieces(&api.ExecEnd{})[2]) })
 }
 
+func (f *changingSite) UploadFile(ctx context.Context, s *connect.ClientStream[api.UploadFileRequest]) (*connect.Response[api.UploadFileResponse], error) {
+	f.calls++
+	if gone := f.goes(f.calls); gone != nil {
+		s.Receive()
+		return nil, gone
+	}
+	return f.fakeMaster.UploadFile(ctx, s)
+}
+
 // Whether the leader goes away before or while it sends a log, people see the log once and whole.
 func TestJobLogsGoOnAtTheNextLeader(t *testing.T) {
 	for _, begins := range []bool{false, true} {
@@ -128,4 +137,17 @@ func TestNodeExecIsRepeatedIfNothingWasStarted(t *testing.T) {
 	f = &changingSite{}
 	require.Equal(t, exitUnreachable, newSession(t).serve(f).run("node", "exec", "core-1", "--", "true").code)
 	require.Equal(t, 1, f.calls)
+}
+
+func TestAFileIsUploadedAnew(t *testing.T) {
+	f := &changingSite{fakeMaster: fakeMaster{jobs: []*api.Job{running()}}}
+	file := filepath.Join(t.TempDir(), "words.txt")
+	require.NoError(t, os.WriteFile(file, []byte("shipped"), 0o600))
+	o := newSession(t).serve(f).run("job", "submit", "--mapper", "cat", "--file", file, "--input", "s3://input/", "--output", "s3://output/")
+	require.Equal(t, exitOK, o.code, o.err)
+	require.Equal(t, 2, f.calls)
+	for _, data := range f.uploaded {
+		require.Equal(t, "shipped", string(data))
+	}
+	require.Len(t, f.uploaded, 1)
 }

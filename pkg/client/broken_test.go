@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
@@ -50,6 +52,13 @@ func (m *dyingMaster) JobLogs(ctx context.Context, _ *connect.Request[api.JobLog
 	return nil
 }
 
+func (m *dyingMaster) UploadFile(ctx context.Context, s *connect.ClientStream[api.UploadFileRequest]) (*connect.Response[api.UploadFileResponse], error) {
+	m.die(ctx)
+	for s.Receive() {
+	}
+	return connect.NewResponse(&api.UploadFileResponse{}), s.Err()
+}
+
 func TestACallSurvivesTheDeathOfItsMaster(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context, c *Client) error{
 		"an answer": func(ctx context.Context, c *Client) error {
@@ -78,6 +87,20 @@ func TestACallSurvivesTheDeathOfItsMaster(t *testing.T) {
 					came = true
 				}
 				return came, stream.Err()
+			})
+		},
+		"an upload": func(ctx context.Context, c *Client) error {
+			return c.Repeat(ctx, apiconnect.MillraceServiceUploadFileProcedure, func() (bool, error) {
+				stream := c.API().UploadFile(ctx)
+				for range 100 {
+					if err := stream.Send(&api.UploadFileRequest{Data: make([]byte, 64<<10)}); errors.Is(err, io.EOF) {
+						break
+					} else if err != nil {
+						return false, err
+					}
+				}
+				_, err := stream.CloseAndReceive()
+				return false, err
 			})
 		},
 	} {

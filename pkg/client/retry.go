@@ -69,6 +69,7 @@ func repeatable(procedure string, message any) bool {
 		apiconnect.MillraceServiceGetDrainProcedure,
 		apiconnect.MillraceServiceResumeNodeProcedure,
 		apiconnect.MillraceServiceRemoveNodeProcedure,
+		apiconnect.MillraceServiceUploadFileProcedure, // by its SHA-256
 		apiconnect.MillraceServiceJobLogsProcedure,
 		apiconnect.MillraceServiceNodeLogsProcedure,
 		apiconnect.MillraceServiceBackupProcedure,

@@ -56,11 +56,12 @@ func TestWhatIsRepeatedOfAStream(t *testing.T) {
 		err       error
 		want      int // tries
 	}{
-		"a log":                            {apiconnect.MillraceServiceJobLogsProcedure, unavailable, 2},
-		"a program that was not started":   {apiconnect.MillraceServiceExecNodeProcedure, undone, 2},
-		"a program that may be running":    {apiconnect.MillraceServiceExecNodeProcedure, unavailable, 1},
-		"what does not pass":               {apiconnect.MillraceServiceJobLogsProcedure, connect.NewError(connect.CodeNotFound, errors.New("no such job")), 1},
-		"a disk that is full on this side": {apiconnect.MillraceServiceBackupProcedure, &os.PathError{Op: "write", Path: "b", Err: syscall.ENOSPC}, 1},
+		"a log":                             {apiconnect.MillraceServiceJobLogsProcedure, unavailable, 2},
+		"a program that was not started":    {apiconnect.MillraceServiceExecNodeProcedure, undone, 2},
+		"a program that may be running":     {apiconnect.MillraceServiceExecNodeProcedure, unavailable, 1},
+		"what does not pass":                {apiconnect.MillraceServiceJobLogsProcedure, connect.NewError(connect.CodeNotFound, errors.New("no such job")), 1},
+		"a disk that is full on this side":  {apiconnect.MillraceServiceBackupProcedure, &os.PathError{Op: "write", Path: "b", Err: syscall.ENOSPC}, 1},
+		"an upload that broke off half way": {apiconnect.MillraceServiceUploadFileProcedure, unavailable, 2},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			cl, tries := silentClient(), 0
