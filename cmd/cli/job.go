@@ -375,11 +375,15 @@ func jobCancel(c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := conn.api().CancelJob(c.Context.Context, connect.NewRequest(&api.CancelJobRequest{Job: c.args[0], Cluster: conn.cluster, Reason: c.String("reason")}))
+	j, err := c.job(conn) // if the call is repeated, "last" may be another one by then
 	if err != nil {
 		return err
 	}
-	j := view.OfJob(resp.Msg)
+	resp, err := conn.api().CancelJob(c.Context.Context, connect.NewRequest(&api.CancelJobRequest{Job: j.ID, Cluster: conn.cluster, Reason: c.String("reason")}))
+	if err != nil {
+		return err
+	}
+	j = view.OfJob(resp.Msg)
 	return c.print(j, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", j.ID, j.State) })
 }
 

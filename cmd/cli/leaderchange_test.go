@@ -17,10 +17,11 @@ import (
 // changingSite is a site whose first leader goes away under the first call, and whose second one answers.
 type changingSite struct {
 	fakeMaster
-	begins bool // the first leader goes away in the midst of its answer, not before
-	undone bool // it says that it has done nothing
-	logs   []*api.JobLogsRequest
-	calls  int // of the rest
+	begins    bool // the first leader goes away in the midst of its answer, not before
+	undone    bool // it says that it has done nothing
+	logs      []*api.JobLogsRequest
+	cancelled []string // jobs
+	calls     int      // of the rest
 }
 
 // goes is the error of the first leader; nil from the second one.
@@ -54,6 +55,17 @@ func (f *changingSite) JobLogs(_ context.Context, r *connect.Request[api.JobLogs
 		}
 	}
 	return gone
+}
+
+func (f *changingSite) CancelJob(_ context.Context, r *connect.Request[api.CancelJobRequest]) (*connect.Response[api.Job], error) {
+	f.cancelled = append(f.cancelled, r.Msg.GetJob())
+	if gone := f.goes(len(f.cancelled)); gone != nil {
+		another := running() // which is the last one now
+		another.Id = "s-NOPQRSTUVWXYZ"
+		f.jobs = append(f.jobs, another)
+		return nil, gone
+	}
+	return connect.NewResponse(&api.Job{Id: r.Msg.GetJob(), State: "CANCEL_PENDING"}), nil
 }
 
 // answer sends two halves, of which the first leader sends one at most.
@@ -104,6 +116,14 @@ func TestJobLogsGoOnAtTheNextLeader(t *testing.T) {
 		f.logs = nil
 		require.Equal(t, map[string]any{"attempt": "s-ABCDEFGHIJKLM-m-00001-2-7", "log": "one\ntwo\nthree\n"}, s.run("job", "logs", "last", "--json").json(t))
 	}
+}
+
+// "last" is one job, though another one is submitted while the call is repeated.
+func TestACancelThatIsRepeatedIsOfOneJob(t *testing.T) {
+	f := &changingSite{fakeMaster: fakeMaster{jobs: []*api.Job{running()}}}
+	s := newSession(t).serve(f)
+	require.Equal(t, output{out: "s-ABCDEFGHIJKLM CANCEL_PENDING\n"}, s.run("job", "cancel", "last"))
+	require.Equal(t, []string{"s-ABCDEFGHIJKLM", "s-ABCDEFGHIJKLM"}, f.cancelled)
 }
 
 // A node has only the last of its log: nobody could tell where it goes on.
