@@ -40,7 +40,6 @@ type dialer func(ctx context.Context) (stream, error)
 
 var (
 	errOldTerm   = errors.New("the master's term is over")
-	errSilent    = errors.New("the master is silent")
 	errNoWelcome = errors.New("the master did not begin with Welcome")
 	errGoodbye   = errors.New("the worker ends")
 	errMoved     = errors.New("the node has another place")
@@ -177,7 +176,7 @@ func (w *Worker) watch(run context.Context, cancel context.CancelCauseFunc, hear
 	for {
 		left := time.Until(time.Unix(0, heard.Load()).Add(time.Duration(patience.Load())))
 		if left <= 0 {
-			cancel(fmt.Errorf("%w for %v", errSilent, time.Duration(patience.Load())))
+			cancel(fmt.Errorf("%w for %v", client.ErrSilent, time.Duration(patience.Load())))
 			return
 		}
 		if !sleep(run, left) {

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pkg/api"
+	"millrace/pkg/client"
 	"millrace/pkg/filesocket"
 	"millrace/pkg/joining"
 	"millrace/pkg/objectstore"
@@ -311,6 +312,13 @@ func TestAttemptsOutliveTheSessionAndTheMaster(t *testing.T) {
 		m.mu.Unlock()
 		require.ErrorIs(t, n.w.welcome(&api.SessionWelcome{Term: 3}), errOldTerm)
 	})
+}
+
+// The client hears why a session is given up: its next one goes to another master.
+func TestASessionEndsForSilence(t *testing.T) {
+	run, cancel := context.WithCancelCause(t.Context())
+	(&Worker{}).watch(run, cancel, &atomic.Int64{}, &atomic.Int64{})
+	require.ErrorIs(t, context.Cause(run), client.ErrSilent)
 }
 
 func TestASilentMasterIsLeftAndCameBackTo(t *testing.T) {

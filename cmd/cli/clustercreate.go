@@ -222,7 +222,7 @@ func shipScripts(ctx context.Context, conn *connection, actions []*api.Bootstrap
 	if err != nil {
 		return err
 	}
-	if err := scripts.upload(ctx, conn.api(), func() error { return nil }); err != nil {
+	if err := scripts.upload(ctx, conn, func() error { return nil }); err != nil {
 		return err
 	}
 	for _, a := range actions {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -33,6 +34,21 @@ type connection struct {
 
 func (c *connection) api() apiconnect.MillraceServiceClient { return c.API() }
 func (c *connection) close()                                { c.Client.Close() }
+
+// untilBegun repeats what prints a stream, until something of it has come: what is printed is not to be printed twice.
+func (c *connection) untilBegun(ctx context.Context, procedure string, try func() (begun bool, err error)) error {
+	var last error
+	err := c.Repeat(ctx, procedure, func() (begun bool, err error) {
+		if begun, last = try(); begun {
+			return true, nil
+		}
+		return false, last
+	})
+	if err == nil {
+		err = last
+	}
+	return err
+}
 
 // loadContext is the context named by --context, or the current one; nil when
 // there is none and none was asked for.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -16,6 +15,7 @@ import (
 	"millrace/cmd/cli/view"
 	"millrace/jobs/builtin"
 	"millrace/pkg/api"
+	"millrace/pkg/api/apiconnect"
 )
 
 func (a *app) jobCommand() *cli.Command {
@@ -291,37 +291,60 @@ func jobLogs(c *call) error {
 	if err != nil {
 		return err
 	}
-	stream, err := conn.api().JobLogs(c.Context.Context, connect.NewRequest(&api.JobLogsRequest{Job: c.args[0], Cluster: conn.cluster, Attempt: c.String("attempt"), Follow: c.Bool("follow")}))
+	j, err := c.job(conn) // "last" may be another one when the log is asked for again
 	if err != nil {
 		return err
 	}
-	defer stream.Close()
-	attempt, text, silent := "", strings.Builder{}, true
-	for stream.Receive() {
-		m := stream.Msg()
-		if attempt == "" && m.GetAttempt() != "" {
-			attempt = m.GetAttempt()
-			if !c.json {
-				fmt.Fprintf(c.env.Stderr, "attempt %s\n", attempt)
-			}
-		}
-		silent = silent && len(m.GetData()) == 0
-		if c.json {
-			text.Write(m.GetData())
-		} else if _, err := c.env.Stdout.Write(m.GetData()); err != nil {
-			return quiet(err)
-		}
+	l := &attemptLog{out: c.env.Stdout, req: &api.JobLogsRequest{Job: j.ID, Cluster: conn.cluster, Attempt: c.String("attempt"), Follow: c.Bool("follow")}}
+	var text strings.Builder
+	if c.json {
+		l.out = &text
 	}
-	if err := stream.Err(); err != nil && !errors.Is(err, io.EOF) {
+	err = conn.Repeat(c.Context.Context, apiconnect.MillraceServiceJobLogsProcedure, func() (bool, error) { return l.read(c, conn) })
+	if err != nil {
 		return err
 	}
 	if !c.json {
-		if silent {
+		if l.printed == 0 {
 			fmt.Fprintf(c.env.Stderr, "it wrote nothing to standard error; millrace job why %s says how it ended\n", c.args[0])
 		}
 		return nil
 	}
-	return c.print(map[string]string{"attempt": attempt, "log": text.String()}, nil)
+	return c.print(map[string]string{"attempt": l.attempt, "log": text.String()}, nil)
+}
+
+// attemptLog is an attempt's log while it is printed: from one leader, and on from the next.
+type attemptLog struct {
+	req     *api.JobLogsRequest
+	out     io.Writer
+	attempt string
+	printed int // bytes
+}
+
+// read prints what has not been printed yet: a log begins at its beginning whoever sends it, and only grows.
+func (l *attemptLog) read(c *call, conn *connection) (came bool, err error) {
+	stream, err := conn.api().JobLogs(c.Context.Context, connect.NewRequest(l.req))
+	if err != nil {
+		return false, err
+	}
+	defer stream.Close()
+	for known := l.printed; stream.Receive(); came = true {
+		m := stream.Msg()
+		if l.attempt == "" && m.GetAttempt() != "" {
+			l.attempt, l.req.Attempt = m.GetAttempt(), m.GetAttempt()
+			if !c.json {
+				fmt.Fprintf(c.env.Stderr, "attempt %s\n", l.attempt)
+			}
+		}
+		data := m.GetData()
+		skip := min(known, len(data))
+		known -= skip
+		n, err := l.out.Write(data[skip:])
+		if l.printed += n; err != nil {
+			return true, quiet(err)
+		}
+	}
+	return came, stream.Err()
 }
 
 func jobCounters(c *call) error {
@@ -352,11 +375,15 @@ func jobCancel(c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := conn.api().CancelJob(c.Context.Context, connect.NewRequest(&api.CancelJobRequest{Job: c.args[0], Cluster: conn.cluster, Reason: c.String("reason")}))
+	j, err := c.job(conn) // if the call is repeated, "last" may be another one by then
 	if err != nil {
 		return err
 	}
-	j := view.OfJob(resp.Msg)
+	resp, err := conn.api().CancelJob(c.Context.Context, connect.NewRequest(&api.CancelJobRequest{Job: j.ID, Cluster: conn.cluster, Reason: c.String("reason")}))
+	if err != nil {
+		return err
+	}
+	j = view.OfJob(resp.Msg)
 	return c.print(j, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", j.ID, j.State) })
 }
 

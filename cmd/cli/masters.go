@@ -16,6 +16,7 @@ import (
 	"millrace/cmd/cli/view"
 	"millrace/master"
 	"millrace/pkg/api"
+	"millrace/pkg/api/apiconnect"
 )
 
 func masterList(c *call) error {
@@ -80,24 +81,12 @@ func masterBackup(c *call) error {
 	if err != nil {
 		return err
 	}
-	stream, err := conn.api().Backup(c.Context.Context, connect.NewRequest(&api.BackupRequest{}))
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	copyTo := func(w io.Writer) (n int64, err error) {
-		for stream.Receive() {
-			if _, err := w.Write(stream.Msg().Data); err != nil {
-				return n, err
-			}
-			n += int64(len(stream.Msg().Data))
-		}
-		return n, stream.Err()
-	}
 	path := c.args[0]
 	if path == "-" {
-		_, err := copyTo(c.env.Stdout)
-		return err
+		return conn.untilBegun(c.Context.Context, apiconnect.MillraceServiceBackupProcedure, func() (bool, error) {
+			n, err := c.copyBackup(conn, c.env.Stdout)
+			return n > 0, err
+		})
 	}
 	// Beside it first: what was there stays until all of it is there.
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
@@ -105,7 +94,15 @@ func masterBackup(c *call) error {
 		return unwritable(path, err)
 	}
 	defer os.Remove(f.Name())
-	n, err := copyTo(f)
+	var n int64
+	err = conn.Repeat(c.Context.Context, apiconnect.MillraceServiceBackupProcedure, func() (came bool, err error) {
+		_, err = f.Seek(0, io.SeekStart)
+		if err = errors.Join(err, f.Truncate(0)); err != nil { // of what another leader has sent
+			return false, err
+		}
+		n, err = c.copyBackup(conn, f)
+		return n > 0, err
+	})
 	if err == nil {
 		err = f.Sync()
 	}
@@ -118,6 +115,21 @@ func masterBackup(c *call) error {
 	return c.print(map[string]any{"file": path, "bytes": n}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s in %s; it opens all of the site's secrets: keep it as you keep those\n", formatSize(n), path)
 	})
+}
+
+func (c *call) copyBackup(conn *connection, w io.Writer) (n int64, err error) {
+	stream, err := conn.api().Backup(c.Context.Context, connect.NewRequest(&api.BackupRequest{}))
+	if err != nil {
+		return 0, err
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if _, err := w.Write(stream.Msg().Data); err != nil {
+			return n, err
+		}
+		n += int64(len(stream.Msg().Data))
+	}
+	return n, stream.Err()
 }
 
 // unwritable names the file that was asked for, not the one that was to become it.

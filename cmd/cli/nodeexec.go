@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"io"
 	"strings"
 	"syscall"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"millrace/pkg/api"
+	"millrace/pkg/api/apiconnect"
 )
 
 // execInput is how much standard input node exec takes along.
@@ -48,28 +48,18 @@ func nodeExec(c *call) error {
 	if err != nil {
 		return err
 	}
-	stream, err := conn.api().ExecNode(c.Context.Context, connect.NewRequest(q))
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
 	var stdout, stderr strings.Builder
 	outTo, errTo := c.env.Stdout, c.env.Stderr
 	if c.json {
 		outTo, errTo = &stdout, &stderr
 	}
 	var end *api.ExecEnd
-	for stream.Receive() {
-		m := stream.Msg()
-		if _, err := errTo.Write(m.GetStderr()); err != nil {
-			return quiet(err)
-		}
-		if _, err := outTo.Write(m.GetStdout()); err != nil {
-			return quiet(err)
-		}
-		end = m.GetEnd()
-	}
-	if err := stream.Err(); err != nil && !errors.Is(err, io.EOF) {
+	// It is repeated only if the program was surely not started.
+	err = conn.Repeat(c.Context.Context, apiconnect.MillraceServiceExecNodeProcedure, func() (came bool, err error) {
+		end, came, err = c.execOnce(conn, q, outTo, errTo)
+		return came, err
+	})
+	if err != nil {
 		return err
 	}
 	if end == nil {
@@ -88,6 +78,26 @@ func nodeExec(c *call) error {
 		return silent{r.ExitCode}
 	}
 	return nil
+}
+
+// execOnce sends what a program writes where it goes; end is nil if nothing was heard of it.
+func (c *call) execOnce(conn *connection, q *api.ExecNodeRequest, outTo, errTo io.Writer) (end *api.ExecEnd, came bool, err error) {
+	stream, err := conn.api().ExecNode(c.Context.Context, connect.NewRequest(q))
+	if err != nil {
+		return nil, false, err
+	}
+	defer stream.Close()
+	for ; stream.Receive(); came = true {
+		m := stream.Msg()
+		if _, err := errTo.Write(m.GetStderr()); err != nil {
+			return nil, true, quiet(err)
+		}
+		if _, err := outTo.Write(m.GetStdout()); err != nil {
+			return nil, true, quiet(err)
+		}
+		end = m.GetEnd()
+	}
+	return end, came, stream.Err()
 }
 
 // exitCodeOf is the exit code of a program as shells have it: 128 and the signal's number, 124 at the end of its time, 126 if it

@@ -1,13 +1,12 @@
 package cli
 
 import (
-	"errors"
-	"io"
 	"strings"
 
 	"connectrpc.com/connect"
 
 	"millrace/pkg/api"
+	"millrace/pkg/api/apiconnect"
 )
 
 const bootstrapWord = "bootstrap"
@@ -24,24 +23,27 @@ func nodeLogs(c *call) error {
 	if err != nil {
 		return err
 	}
-	stream, err := conn.api().NodeLogs(c.Context.Context, connect.NewRequest(q))
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
 	var text strings.Builder
-	for stream.Receive() {
-		if data := stream.Msg().GetData(); c.json {
-			text.Write(data)
-		} else if _, err := c.env.Stdout.Write(data); err != nil {
-			return quiet(err)
+	out := c.env.Stdout
+	if c.json {
+		out = &text
+	}
+	err = conn.untilBegun(c.Context.Context, apiconnect.MillraceServiceNodeLogsProcedure, func() (begun bool, err error) {
+		stream, err := conn.api().NodeLogs(c.Context.Context, connect.NewRequest(q))
+		if err != nil {
+			return false, err
 		}
-	}
-	if err := stream.Err(); err != nil && !errors.Is(err, io.EOF) {
+		defer stream.Close()
+		for stream.Receive() {
+			if _, err := out.Write(stream.Msg().GetData()); err != nil {
+				return true, quiet(err)
+			}
+			begun = true
+		}
+		return begun, stream.Err()
+	})
+	if err != nil || !c.json {
 		return err
-	}
-	if !c.json {
-		return nil
 	}
 	return c.print(map[string]string{"node": q.Node, "log": text.String()}, nil)
 }

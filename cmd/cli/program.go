@@ -65,7 +65,7 @@ func (s *shipped) add(name, path string, executable bool) (*api.ShippedFile, err
 }
 
 // upload sends what the site lacks. Before it sends anything it asks allowed.
-func (s *shipped) upload(ctx context.Context, svc apiconnect.MillraceServiceClient, allowed func() error) error {
+func (s *shipped) upload(ctx context.Context, conn *connection, allowed func() error) error {
 	if len(s.paths) == 0 {
 		return nil
 	}
@@ -74,7 +74,7 @@ func (s *shipped) upload(ctx context.Context, svc apiconnect.MillraceServiceClie
 		sums = append(sums, sum)
 	}
 	slices.Sort(sums)
-	resp, err := svc.MissingFiles(ctx, connect.NewRequest(&api.MissingFilesRequest{Sha256: sums}))
+	resp, err := conn.api().MissingFiles(ctx, connect.NewRequest(&api.MissingFilesRequest{Sha256: sums}))
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,10 @@ func (s *shipped) upload(ctx context.Context, svc apiconnect.MillraceServiceClie
 		if s.paths[sum] == "" {
 			continue
 		}
-		if err := uploadFile(ctx, svc, sum, s.paths[sum], s.sizes[sum]); err != nil {
+		err := conn.Repeat(ctx, apiconnect.MillraceServiceUploadFileProcedure, func() (bool, error) {
+			return false, uploadFile(ctx, conn.api(), sum, s.paths[sum], s.sizes[sum])
+		})
+		if err != nil {
 			return fmt.Errorf("upload %s: %w", s.paths[sum], err)
 		}
 	}

@@ -204,7 +204,7 @@ func (c *call) send(ctx context.Context, spec *api.JobSpec, ship *shipped, toStd
 		}
 	}
 	if !c.Bool("dry-run") { // which starts nothing, and leaves nothing
-		err := ship.upload(ctx, conn.api(), func() error { // not for a job that will be refused
+		err := ship.upload(ctx, conn, func() error { // not for a job that will be refused
 			_, err := conn.api().SubmitJob(ctx, connect.NewRequest(&api.SubmitJobRequest{Spec: spec, PlacesOnly: true}))
 			return err
 		})

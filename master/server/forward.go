@@ -32,13 +32,22 @@ func newForwarder(c *security.Live) *forwarder {
 		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, forwardDial)
 			defer cancel()
-			return dial(ctx, network, address)
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, unconnected{err}
+			}
+			return conn, nil
 		},
 		ForceAttemptHTTP2: true,
 		IdleConnTimeout:   90 * time.Second,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: 2 * time.Second, PingTimeout: 3 * time.Second},
 	}}
 }
+
+// unconnected is why there is no connection with the leader: it has got nothing of the request that waits for one.
+type unconnected struct{ error }
+
+func (u unconnected) Unwrap() error { return u.error }
 
 func (f *forwarder) close() { f.transport.CloseIdleConnections() }
 
@@ -53,10 +62,10 @@ func (s *Server) notLeading(w http.ResponseWriter, r *http.Request, c call, forw
 	}
 	switch {
 	case leader == "":
-		s.refuse(w, r, s.noLeader(r.Context()))
+		s.notDone(w, r, s.noLeader(r.Context()))
 		return
 	case forwarded: // a second hop could go round in circles
-		s.refuse(w, r, errNoLeader)
+		s.notDone(w, r, errNoLeader)
 		return
 	}
 	target, err := url.Parse(leader)
@@ -89,8 +98,18 @@ func (s *Server) notLeading(w http.ResponseWriter, r *http.Request, c call, forw
 			if r.Context().Err() != nil {
 				err = r.Context().Err()
 			}
-			s.refuse(w, r, errors.Join(errNoLeader, fmt.Errorf("forward to %s: %w", leader, err)))
+			refuse := s.refuse
+			if errors.As(err, new(unconnected)) {
+				refuse = s.notDone
+			}
+			refuse(w, r, errors.Join(errNoLeader, fmt.Errorf("forward to %s: %w", leader, err)))
 		},
 	}
 	proxy.ServeHTTP(w, r)
+}
+
+// notDone refuses a call of which nothing was done: even what may not be done twice can be repeated.
+func (s *Server) notDone(w http.ResponseWriter, r *http.Request, err error) {
+	w.Header().Set(client.NotDoneHeader, "yes")
+	s.refuse(w, r, err)
 }

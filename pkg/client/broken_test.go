@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pkg/api"
+	"millrace/pkg/api/apiconnect"
 	"millrace/pkg/security"
 )
 
@@ -41,6 +44,21 @@ func (m *dyingMaster) WatchJob(ctx context.Context, _ *connect.Request[api.GetJo
 	return s.Send(&api.Job{Id: "s-1", State: "COMPLETED"})
 }
 
+func (m *dyingMaster) JobLogs(ctx context.Context, _ *connect.Request[api.JobLogsRequest], s *connect.ServerStream[api.JobLogsResponse]) error {
+	if err := s.Send(&api.JobLogsResponse{Attempt: "a"}); err != nil {
+		return err
+	}
+	m.die(ctx)
+	return nil
+}
+
+func (m *dyingMaster) UploadFile(ctx context.Context, s *connect.ClientStream[api.UploadFileRequest]) (*connect.Response[api.UploadFileResponse], error) {
+	m.die(ctx)
+	for s.Receive() {
+	}
+	return connect.NewResponse(&api.UploadFileResponse{}), s.Err()
+}
+
 func TestACallSurvivesTheDeathOfItsMaster(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context, c *Client) error{
 		"an answer": func(ctx context.Context, c *Client) error {
@@ -57,6 +75,33 @@ func TestACallSurvivesTheDeathOfItsMaster(t *testing.T) {
 			}
 			require.Equal(t, "COMPLETED", last)
 			return nil
+		},
+		"a log": func(ctx context.Context, c *Client) error {
+			return c.Repeat(ctx, apiconnect.MillraceServiceJobLogsProcedure, func() (came bool, err error) {
+				stream, err := c.API().JobLogs(ctx, connect.NewRequest(&api.JobLogsRequest{}))
+				if err != nil {
+					return false, err
+				}
+				defer stream.Close()
+				for stream.Receive() {
+					came = true
+				}
+				return came, stream.Err()
+			})
+		},
+		"an upload": func(ctx context.Context, c *Client) error {
+			return c.Repeat(ctx, apiconnect.MillraceServiceUploadFileProcedure, func() (bool, error) {
+				stream := c.API().UploadFile(ctx)
+				for range 100 {
+					if err := stream.Send(&api.UploadFileRequest{Data: make([]byte, 64<<10)}); errors.Is(err, io.EOF) {
+						break
+					} else if err != nil {
+						return false, err
+					}
+				}
+				_, err := stream.CloseAndReceive()
+				return false, err
+			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -35,6 +35,9 @@ const LeaderHeader = "Millrace-Leader"
 // TrustHeader is in each answer to somebody with a certificate of the site: security.TrustID of what the site trusts.
 const TrustHeader = "Millrace-Trust"
 
+// NotDoneHeader is in the refusal of a call that was not even begun, as there is no leader: it may be repeated, whatever it is.
+const NotDoneHeader = "Millrace-Not-Done"
+
 // RemovedHeader is in the refusal of a call by a node that was removed from the site.
 const RemovedHeader = "Millrace-Removed"
 
@@ -46,6 +49,10 @@ func Removed(err error) bool {
 
 // ErrClosed says that the client was closed.
 var ErrClosed = errors.New("client is closed")
+
+// ErrSilent is the cause with which a caller ends the context of a session that nothing is heard of any more, though its connection
+// still seems to stand: the next one goes to another master.
+var ErrSilent = errors.New("the master is silent")
 
 // Config sets up a Client.
 type Config struct {
@@ -71,6 +78,7 @@ type Client struct {
 	api      *channel
 	session  *channel
 	log      *zap.Logger
+	retry    *retrier // of calls over api
 	millrace apiconnect.MillraceServiceClient
 	worker   apiconnect.WorkerServiceClient // sessions
 	members  apiconnect.WorkerServiceClient // the rest of it
@@ -113,6 +121,7 @@ func New(c Config) (*Client, error) {
 		return connect.WithClientOptions(connect.WithInterceptors(userAgent(c.UserAgent), i, introduce(c.UserAgent)))
 	}
 	retry := &retrier{channel: cl.api, log: c.Log, retryFor: c.RetryFor, refusedFor: min(c.RefusedFor, c.RetryFor), waiting: c.Waiting}
+	cl.retry = retry
 	cl.millrace = apiconnect.NewMillraceServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.join = apiconnect.NewJoinServiceClient(cl.api.http(), baseURL, options(retry))
 	cl.masters = apiconnect.NewMasterServiceClient(cl.api.http(), baseURL, options(retry))
@@ -143,7 +152,7 @@ func (c *Client) Trusts() string {
 
 // Session opens a worker's session with the leader, as far as it is known. A follower refuses
 // at the first Receive with FailedPrecondition and names the leader: the next
-// Session goes there. So callers open another session whenever one ends.
+// Session goes there. So callers open another session whenever one ends, with ErrSilent if they end it for that.
 func (c *Client) Session(ctx context.Context) (*connect.BidiStreamForClient[api.WorkerMessage, api.MasterMessage], error) {
 	if c.session.isClosed() {
 		return nil, ErrClosed

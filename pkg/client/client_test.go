@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -65,6 +66,13 @@ func (m *fakeMaster) RevokeJoinToken(context.Context, *connect.Request[api.Revok
 		return nil, err
 	}
 	return connect.NewResponse(&api.RevokeJoinTokenResponse{}), nil
+}
+
+func (m *fakeMaster) RotateCA(context.Context, *connect.Request[api.RotateCARequest]) (*connect.Response[api.CAState], error) {
+	if err := m.err(); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&api.CAState{}), nil
 }
 
 func (m *fakeMaster) WatchJob(_ context.Context, r *connect.Request[api.GetJobRequest], s *connect.ServerStream[api.Job]) error {
@@ -227,6 +235,38 @@ func TestWhatMayNotBeDoneTwiceIsNotRepeated(t *testing.T) {
 	require.EqualValues(t, 1, m.calls.Load())
 }
 
+// Where there is no leader nothing was done: the next call is not the second.
+func TestWhatWasNotDoneIsRepeated(t *testing.T) {
+	p := newPKI(t)
+	m := &fakeMaster{fail: notDoneYet(1)}
+	c := p.client(t, 5*time.Second, p.serve(t, m))
+	_, err := c.API().RevokeJoinToken(t.Context(), connect.NewRequest(&api.RevokeJoinTokenRequest{}))
+	require.NoError(t, err)
+	require.EqualValues(t, 2, m.calls.Load())
+}
+
+func notDoneYet(until int32) func(int32) error {
+	return func(n int32) error {
+		err := unavailable(until)(n)
+		if refused, ok := err.(*connect.Error); ok {
+			refused.Meta().Set(NotDoneHeader, "yes")
+		}
+		return err
+	}
+}
+
+// To begin a change of the CA twice is to begin it once; --finish makes one more step each time.
+func TestAChangeOfTheCAIsRepeatedUnlessItIsFinished(t *testing.T) {
+	p := newPKI(t)
+	for finish, calls := range map[bool]int32{false: 2, true: 1} {
+		m := &fakeMaster{fail: unavailable(1)}
+		c := p.client(t, 5*time.Second, p.serve(t, m))
+		_, err := c.API().RotateCA(t.Context(), connect.NewRequest(&api.RotateCARequest{Finish: finish}))
+		require.Equal(t, finish, err != nil)
+		require.Equal(t, calls, m.calls.Load())
+	}
+}
+
 func TestOtherErrorsAreNotRepeated(t *testing.T) {
 	p := newPKI(t)
 	m := &fakeMaster{fail: func(int32) error { return connect.NewError(connect.CodeNotFound, errors.New("no")) }}
@@ -300,6 +340,39 @@ func TestSessionGoesToTheLeader(t *testing.T) {
 	c := p.client(t, -1, p.serve(t, &fakeMaster{name: "follower", leader: leader}))
 	_, err := sessionWelcome(t, c)
 	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err))
+	welcome, err := sessionWelcome(t, c)
+	require.NoError(t, err)
+	require.Equal(t, "leader", welcome)
+}
+
+// frozenMaster takes sessions and says nothing.
+type frozenMaster struct {
+	fakeMaster
+	taken chan struct{}
+}
+
+func (m *frozenMaster) Session(ctx context.Context, _ *connect.BidiStream[api.WorkerMessage, api.MasterMessage]) error {
+	if m.calls.Add(1) > 1 {
+		return connect.NewError(connect.CodeAborted, errors.New("the one that was given up is asked again"))
+	}
+	close(m.taken)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A master that is frozen keeps its connections: a session that is given up for its silence is not followed by another one there.
+func TestASilentMasterIsPassedOver(t *testing.T) {
+	p := newPKI(t)
+	frozen := &frozenMaster{taken: make(chan struct{})}
+	c := p.client(t, -1, p.serveAs(t, frozen, security.RoleMaster).URL, p.serve(t, &fakeMaster{name: "leader"}))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	silent, err := c.Session(ctx)
+	require.NoError(t, err)
+	require.NoError(t, silent.Send(&api.WorkerMessage{}))
+	<-frozen.taken
+	cancel(fmt.Errorf("%w for 3s", ErrSilent))
+	_, err = silent.Receive()
+	require.Error(t, err)
 	welcome, err := sessionWelcome(t, c)
 	require.NoError(t, err)
 	require.Equal(t, "leader", welcome)

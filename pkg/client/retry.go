@@ -32,10 +32,13 @@ type retrier struct {
 	waiting    func() // Config's
 }
 
-// repeatable says for a procedure whether doing it twice is as good as once. All
-// that is not named here is repeated only if no server got it.
-func repeatable(procedure string) bool {
+// repeatable says for a request whether doing it twice is as good as once. All
+// that is not named here is repeated only if it was surely not done.
+func repeatable(procedure string, message any) bool {
 	switch procedure {
+	case apiconnect.MillraceServiceRotateCAProcedure:
+		q, ok := message.(*api.RotateCARequest)
+		return ok && !q.GetFinish() // which makes a step each time
 	case apiconnect.MillraceServiceGetSiteProcedure,
 		apiconnect.MillraceServiceMissingFilesProcedure,
 		apiconnect.MillraceServiceSubmitJobProcedure, // by its request id
@@ -66,6 +69,10 @@ func repeatable(procedure string) bool {
 		apiconnect.MillraceServiceGetDrainProcedure,
 		apiconnect.MillraceServiceResumeNodeProcedure,
 		apiconnect.MillraceServiceRemoveNodeProcedure,
+		apiconnect.MillraceServiceUploadFileProcedure, // by its SHA-256
+		apiconnect.MillraceServiceJobLogsProcedure,
+		apiconnect.MillraceServiceNodeLogsProcedure,
+		apiconnect.MillraceServiceBackupProcedure,
 		apiconnect.WorkerServiceMembersProcedure,
 		apiconnect.FilesServiceStatFileProcedure,
 		apiconnect.FilesServiceListFolderProcedure,
@@ -110,34 +117,71 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		if id := requestID(req.Any()); id != nil && *id == "" {
 			*id = rand.Text()
 		}
-		began := time.Now()
-		backoff, told := backoffFirst, r.waiting == nil
+		t := newTrouble()
 		for {
 			generation := r.channel.present()
 			resp, err := next(ctx, req)
 			err = r.channel.outvoted(err)
-			if err == nil || !r.again(ctx, req.Spec().Procedure, err) {
-				return resp, err
+			if err == nil || !r.again(ctx, req.Spec().Procedure, req.Any(), err) || !r.wait(ctx, t, req.Spec().Procedure, generation, err) {
+				return resp, err // when time is up, what was wrong says more than that
 			}
-			r.channel.rotate(generation)
-			wait := jitter(backoff)
-			if time.Since(began)+wait > r.patience(err) {
-				return nil, err
-			}
-			if !told && time.Since(began) > WaitingAfter {
-				told = true
-				r.waiting()
-			}
-			r.log.Debug("master unavailable: call is repeated",
-				zap.String("procedure", req.Spec().Procedure), zap.Duration("after", wait), zap.Error(err))
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				return nil, err // what was wrong says more than that time was up
-			}
-			backoff = min(2*backoff, backoffMost)
 		}
 	}
+}
+
+// Repeat does what a stream is opened for, and does it anew while that ends with an error of the call that may pass, as other calls are
+// repeated by themselves: of a procedure that may not be done twice only if nothing was done. A try that says that something came
+// had found a leader: how long it is tried counts from its end, as it does from the end of the first.
+func (c *Client) Repeat(ctx context.Context, procedure string, try func() (came bool, err error)) error {
+	var t *trouble
+	for {
+		generation := c.api.present()
+		came, err := try()
+		if came || t == nil {
+			t = newTrouble()
+		}
+		var ofCall *connect.Error // not of what the caller does with what comes
+		if !errors.As(err, &ofCall) || !c.retry.again(ctx, procedure, nil, err) {
+			return err
+		}
+		if !c.retry.wait(ctx, t, procedure, generation, err) {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return err
+		}
+	}
+}
+
+// trouble is what the repetitions of a call go by.
+type trouble struct {
+	since   time.Time
+	backoff time.Duration
+	told    bool // that the call waits
+}
+
+func newTrouble() *trouble { return &trouble{since: time.Now(), backoff: backoffFirst} }
+
+// wait waits until it is time to repeat a call that ended with an error, at the next server; false: no more.
+func (r *retrier) wait(ctx context.Context, t *trouble, procedure string, generation uint64, err error) bool {
+	r.channel.rotate(generation)
+	wait := jitter(t.backoff)
+	if time.Since(t.since)+wait > r.patience(err) {
+		return false
+	}
+	if !t.told && r.waiting != nil && time.Since(t.since) > WaitingAfter {
+		t.told = true
+		r.waiting()
+	}
+	r.log.Debug("master unavailable: call is repeated",
+		zap.String("procedure", procedure), zap.Duration("after", wait), zap.Error(err))
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+		return false
+	}
+	t.backoff = min(2*t.backoff, backoffMost)
+	return true
 }
 
 // patience is how long a call is repeated that ends with this error.
@@ -148,9 +192,15 @@ func (r *retrier) patience(err error) time.Duration {
 	return r.retryFor
 }
 
-func (r *retrier) again(ctx context.Context, procedure string, err error) bool {
+func (r *retrier) again(ctx context.Context, procedure string, message any, err error) bool {
+	return passing(ctx, err) && (repeatable(procedure, message) || notDone(err))
+}
+
+// notDone says whether an error is of a request that surely was not carried out: no server got it, or the one that did knew of no leader.
+func notDone(err error) bool {
 	var dial *dialError
-	return passing(ctx, err) && (repeatable(procedure) || errors.As(err, &dial))
+	var refused *connect.Error
+	return errors.As(err, &dial) || errors.As(err, &refused) && refused.Meta().Get(NotDoneHeader) != ""
 }
 
 // passing says whether an error may be gone when one asks again. A connection that breaks
@@ -208,11 +258,17 @@ func (l *leaderFollower) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc { r
 
 func (l *leaderFollower) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		return &watchedConn{StreamingClientConn: next(ctx, spec), channel: l.channel, failed: l.failed, generation: l.channel.present()}
+		return &watchedConn{StreamingClientConn: next(ctx, spec), channel: l.channel, failed: func(generation uint64, err error) {
+			l.failed(ctx, generation, err)
+		}, generation: l.channel.present()}
 	}
 }
 
-func (l *leaderFollower) failed(generation uint64, err error) {
+func (l *leaderFollower) failed(ctx context.Context, generation uint64, err error) {
+	if errors.Is(context.Cause(ctx), ErrSilent) {
+		l.channel.rotate(generation)
+		return
+	}
 	var refused *connect.Error
 	if !errors.As(err, &refused) {
 		return
