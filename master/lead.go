@@ -70,6 +70,7 @@ func (m *Master) leadTerm(parent context.Context, changes <-chan bool) error {
 
 	err = l.until(ctx, m, changes)
 	m.server.Lead(nil)
+	m.leads.Store(nil)
 	cancel()
 	l.close()
 	m.log.Info("leading no longer", zap.Uint64("term", term), zap.String("reason", err.Error()))

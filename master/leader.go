@@ -30,6 +30,8 @@ type leader struct {
 	done     chan struct{}
 	settled  chan struct{} // closed when nodes have had the time to find this leader
 	face     *server.Leader
+	jobs     *tracker.Tracker
+	stored   *files.Files
 }
 
 func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
@@ -67,6 +69,8 @@ func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
 	l.unshare = m.openBlockStores(stored)
 	l.registry.Handle(hearers{view: m.store.View, blocks: stored, jobs: jobs, fleet: nodes})
 	ctx, l.stop = context.WithCancel(ctx)
+	l.jobs, l.stored = jobs, stored
+	m.leads.Store(l) // before they look at the state: what is logged afterwards they hear of
 	l.wait.Go(func() { l.ended <- jobs.Run(ctx) })
 	l.wait.Go(func() { past.Run(ctx) })
 	l.wait.Go(func() { m.server.KeepCA(ctx) })
@@ -81,6 +85,28 @@ func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
 	})
 	l.face = &server.Leader{Term: term, Sessions: l.registry, Tracker: jobs, Files: stored, Fleet: nodes, Verify: m.stillLeads(term), Done: l.done, Settled: l.settled}
 	return l, nil
+}
+
+// applied has the leader take up what was logged, whoever logged it: a request that began in a term before may come to the log in this
+// one, and whose caller has gone away nobody waits for its answer.
+func (m *Master) applied(value any) {
+	if l := m.leads.Load(); l != nil {
+		go l.takeUp(value) // the log goes on
+	}
+}
+
+func (l *leader) takeUp(value any) {
+	switch v := value.(type) {
+	case *state.Job:
+		if !v.Ended() {
+			l.jobs.Submitted(v.ID)
+		}
+	case *state.Node:
+		l.jobs.NodeChanged(v.ID)
+		l.stored.NodeChanged(v.ID)
+	case *state.Cluster:
+		l.jobs.ClusterChanged(v.ID)
+	}
 }
 
 // logFiles logs what becomes of files, once all masters can read that.

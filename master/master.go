@@ -106,8 +106,9 @@ type Master struct {
 	readyOnce sync.Once
 	failed    chan error // capacity 1: what ended the leadership loop
 	cancel    context.CancelFunc
-	wait      sync.WaitGroup // the HTTP server
-	leading   sync.WaitGroup // the leadership loop and what it starts
+	wait      sync.WaitGroup         // the HTTP server
+	leading   sync.WaitGroup         // the leadership loop and what it starts
+	leads     atomic.Pointer[leader] // what hears of the log; nil: this master does not lead
 	closeOnce sync.Once
 	closeErr  error
 	opened    bool
@@ -254,9 +255,11 @@ func (m *Master) openRaft(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	states := fsm.New(m.store, m.log, m.fail)
+	states.Observe(m.applied)
 	if m.raft, err = openRaft(ctx, raftConfig{
 		id: raft.ServerID(m.id.ID), dir: m.dir.Path("raft"), listen: m.cfg.RaftListen, advertise: m.cfg.Advertise, dial: m.cfg.dial,
-		credential: m.credential, first: m.id.genesis != nil, joining: m.id.Joined && begun == nil, fsm: fsm.New(m.store, m.log, m.fail), binary: m.cfg.binary, log: m.log, faults: m.cfg.faults,
+		credential: m.credential, first: m.id.genesis != nil, joining: m.id.Joined && begun == nil, fsm: states, binary: m.cfg.binary, log: m.log, faults: m.cfg.faults,
 		snapshotBytes: m.cfg.snapshotBytes,
 	}); err != nil {
 		return err

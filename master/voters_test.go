@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 
 	"millrace/hdfs"
 	"millrace/hdfs/namespace"
@@ -447,6 +448,22 @@ func TestAMajorityStaysThoughTwoAreTakenOutAtOnce(t *testing.T) {
 	require.ErrorIs(t, cmp.Or(first, second), server.ErrUnsettled)
 	require.Len(t, (&masters{leader}).Voters(), 3)
 	s.token("core")
+}
+
+// A request may come to the log in a later term than that in which it began, or when its caller has gone away: whoever logged it, the
+// present leader takes it up.
+func TestTheLeaderTakesUpWhatIsLogged(t *testing.T) {
+	s := newSite(t, 1)
+	m := s.leader()
+	spec, err := proto.Marshal(&api.JobSpec{Program: &api.Program{Kind: api.ProgramKind_PROGRAM_KIND_BUILTIN, Name: "cat"}, Input: []string{"s3://none/such"}, Output: "s3://out/x/"})
+	require.NoError(t, err)
+	_, err = m.entries.Apply(t.Context(), state.SubmitJob{Job: state.Job{ID: "s-1", Cluster: m.store.View().Clusters()[0].ID, Name: "x", Program: "cat", User: "admin",
+		Input: []string{"s3://none/such"}, Output: "s3://out/x/", Spec: spec, SubmittedAt: time.Now()}})
+	require.NoError(t, err)
+	s.eventually("it is known that its input is not there", func() bool {
+		j, ok := m.store.View().Job("s-1")
+		return ok && j.State == state.JobFailed
+	})
 }
 
 // A token says what its bearer may become, a folder whose it is.

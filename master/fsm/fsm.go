@@ -25,6 +25,7 @@ type FSM struct {
 	store  *state.Store
 	log    *zap.Logger
 	failed func(error)
+	seen   func(value any)
 	stuck  error // what could not be read: nothing after it is applied
 }
 
@@ -33,8 +34,11 @@ var _ raft.FSM = (*FSM)(nil)
 // New returns the FSM over a store, which nobody else may write. It tells failed, once, of an entry that cannot be read:
 // the state stays as it was before it, for good, and no snapshot is taken any more, so that a later version can go on from there.
 func New(store *state.Store, log *zap.Logger, failed func(error)) *FSM {
-	return &FSM{store: store, log: log, failed: failed}
+	return &FSM{store: store, log: log, failed: failed, seen: func(any) {}}
 }
+
+// Observe has seen told what each entry gives that is carried out, whoever has logged it. It must not block, and is set before Raft starts.
+func (f *FSM) Observe(seen func(value any)) { f.seen = seen }
 
 // Apply carries out one entry and returns a Result. An entry that cannot be read
 // changes nothing, nor does any that follows: this master's state would differ from that of those who could read it.
@@ -50,6 +54,9 @@ func (f *FSM) Apply(entry *raft.Log) any {
 		return Result{Err: f.stuck}
 	}
 	value, err := f.store.Apply(entry.Index, c)
+	if err == nil {
+		f.seen(value)
+	}
 	return Result{value, err}
 }
 

@@ -59,6 +59,21 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// Who observes hears what came of each entry that was carried out, and of no other.
+func TestObserve(t *testing.T) {
+	f := New(state.New(), zap.NewNop(), func(err error) { t.Error(err) })
+	var seen []any
+	f.Observe(func(value any) { seen = append(seen, value) })
+	f.Apply(entry(t, 5, commands()[0]))
+	f.Apply(entry(t, 6, commands()[0])) // there is a site
+	if len(seen) != 1 {
+		t.Fatalf("%v", seen)
+	}
+	if site, ok := seen[0].(*state.Site); !ok || site.ID != "site" {
+		t.Errorf("%+v", seen[0])
+	}
+}
+
 func TestAnEntryThatCannotBeReadIsReported(t *testing.T) {
 	core, logged := observer.New(zap.ErrorLevel)
 	told := 0
