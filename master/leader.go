@@ -22,6 +22,7 @@ import (
 // leader is what runs on the leader alone, for one term.
 type leader struct {
 	term     uint64
+	began    time.Time
 	registry *session.Registry
 	stop     context.CancelFunc
 	wait     sync.WaitGroup
@@ -31,11 +32,10 @@ type leader struct {
 	settled  chan struct{} // closed when nodes have had the time to find this leader
 	face     *server.Leader
 	jobs     *tracker.Tracker
-	stored   *files.Files
 }
 
 func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
-	l := &leader{term: term, ended: make(chan error, 1), done: make(chan struct{}), settled: make(chan struct{})}
+	l := &leader{term: term, began: time.Now(), ended: make(chan error, 1), done: make(chan struct{}), settled: make(chan struct{})}
 	l.registry = session.New(session.Config{
 		Term: term, View: m.store.View, Log: m.cfg.Log,
 		Welcome: func(n *state.Node) *api.SessionWelcome { return m.welcome(term, n) },
@@ -69,8 +69,8 @@ func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
 	l.unshare = m.openBlockStores(stored)
 	l.registry.Handle(hearers{view: m.store.View, blocks: stored, jobs: jobs, fleet: nodes})
 	ctx, l.stop = context.WithCancel(ctx)
-	l.jobs, l.stored = jobs, stored
-	m.leads.Store(l) // before they look at the state: what is logged afterwards they hear of
+	l.jobs = jobs
+	m.leads.Store(l) // before it looks at the state: what is logged afterwards it hears of
 	l.wait.Go(func() { l.ended <- jobs.Run(ctx) })
 	l.wait.Go(func() { past.Run(ctx) })
 	l.wait.Go(func() { m.server.KeepCA(ctx) })
@@ -87,8 +87,8 @@ func (m *Master) openLeader(ctx context.Context, term uint64) (*leader, error) {
 	return l, nil
 }
 
-// applied has the leader take up what was logged, whoever logged it: a request that began in a term before may come to the log in this
-// one, and whose caller has gone away nobody waits for its answer.
+// applied has the leader take up jobs that come to the log or are to end, whoever logged that: a request that began in a term before may
+// come to the log in this one, and whose caller has gone away nobody waits for its answer.
 func (m *Master) applied(value any) {
 	if l := m.leads.Load(); l != nil {
 		go l.takeUp(value) // the log goes on
@@ -98,14 +98,13 @@ func (m *Master) applied(value any) {
 func (l *leader) takeUp(value any) {
 	switch v := value.(type) {
 	case *state.Job:
-		if !v.Ended() {
+		if v.State == state.JobPending || v.Ending != "" {
 			l.jobs.Submitted(v.ID)
 		}
-	case *state.Node:
-		l.jobs.NodeChanged(v.ID)
-		l.stored.NodeChanged(v.ID)
 	case *state.Cluster:
-		l.jobs.ClusterChanged(v.ID)
+		if v.Ending() {
+			l.jobs.ClusterChanged(v.ID)
+		}
 	}
 }
 

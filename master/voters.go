@@ -217,14 +217,19 @@ func (c *masters) handOver(ctx context.Context) error {
 }
 
 // gone says whether a master is lost. One that gossip does not see and that was heard of just now may be too new for gossip: whether it
-// is up shows when it would announce itself again. So it does of one that was never heard of by this leader, who may be the one that is new.
+// is up shows when it would announce itself again. So it does of one that was never heard of by this leader, if it is the leader who is new.
 func (c *masters) gone(ctx context.Context, nodeID string) (bool, error) {
-	for began := time.Now(); ; {
+	began := time.Now()
+	leads := began
+	if l := c.m.leads.Load(); l != nil {
+		leads = l.began
+	}
+	for {
 		heard := c.LastHeard(nodeID).At
 		switch {
 		case c.Alive(nodeID) || heard.After(began):
 			return false, nil
-		case time.Since(heard) > 2*reannounce && (!heard.IsZero() || time.Since(began) > 2*reannounce):
+		case time.Since(heard) > 2*reannounce && (!heard.IsZero() || time.Since(leads) > 2*reannounce):
 			return true, nil
 		}
 		select {

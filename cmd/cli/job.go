@@ -321,14 +321,15 @@ type attemptLog struct {
 	printed int // bytes
 }
 
-// read prints what has not been printed yet: a log begins at its beginning whoever sends it, and only grows.
+// read prints what has not been printed yet, and says whether there was anything: a log begins at its beginning whoever sends it, and
+// only grows.
 func (l *attemptLog) read(c *call, conn *connection) (came bool, err error) {
 	stream, err := conn.api().JobLogs(c.Context.Context, connect.NewRequest(l.req))
 	if err != nil {
 		return false, err
 	}
 	defer stream.Close()
-	for known := l.printed; stream.Receive(); came = true {
+	for known := l.printed; stream.Receive(); {
 		m := stream.Msg()
 		if l.attempt == "" && m.GetAttempt() != "" {
 			l.attempt, l.req.Attempt = m.GetAttempt(), m.GetAttempt()
@@ -340,8 +341,10 @@ func (l *attemptLog) read(c *call, conn *connection) (came bool, err error) {
 		skip := min(known, len(data))
 		known -= skip
 		n, err := l.out.Write(data[skip:])
-		if l.printed += n; err != nil {
-			return true, quiet(err)
+		l.printed += n
+		came = came || n > 0
+		if err != nil {
+			return came, quiet(err)
 		}
 	}
 	return came, stream.Err()

@@ -94,14 +94,15 @@ func masterBackup(c *call) error {
 		return unwritable(path, err)
 	}
 	defer os.Remove(f.Name())
-	var n int64
+	var n, most int64
 	err = conn.Repeat(c.Context.Context, apiconnect.MillraceServiceBackupProcedure, func() (came bool, err error) {
 		_, err = f.Seek(0, io.SeekStart)
 		if err = errors.Join(err, f.Truncate(0)); err != nil { // of what another leader has sent
 			return false, err
 		}
 		n, err = c.copyBackup(conn, f)
-		return n > 0, err
+		came, most = n > most, max(n, most)
+		return came, err
 	})
 	if err == nil {
 		err = f.Sync()

@@ -54,7 +54,12 @@ func (s *millraceService) JobLogs(ctx context.Context, req *connect.Request[api.
 	}
 	if _, up := sessionOf(l, node); !up {
 		s.awaitNodes(ctx, v, l, j.Cluster)
-		node, _ = nodeOfAttempt(l, r, attempt) // of one that runs its node has just said so
+		// Its node has just said that it runs, or that it has ended.
+		v = s.cfg.View()
+		if r, err = s.record(ctx, v, req.Msg); err != nil {
+			return err
+		}
+		node, _ = nodeOfAttempt(l, r, attempt)
 	}
 	body, err := s.openLog(ctx, v, l, j.ID, attempt, node, req.Msg.Follow)
 	if err != nil {

@@ -49,6 +49,24 @@ func TestALeaseCrossesAHello(t *testing.T) {
 	}
 }
 
+// A job is looked at when one of its entries is applied and the tracker has not heard of that yet: it does nothing twice.
+func TestAJobIsLookedAtBeforeItsAnswer(t *testing.T) {
+	for _, reduces := range []int{0, 2} {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.join("i-a", state.RoleCore, 2)
+			w.applied = func(string) {
+				w.leader.Submitted(testJob)
+				time.Sleep(time.Millisecond)
+			}
+			w.lead()
+			w.submit(5, reduces, nil)
+			w.await()
+			w.committed()
+			require.Zero(t, w.job().Killed+w.job().Failed+w.job().Lost)
+		})
+	}
+}
+
 // A segment may be brought to a core node after its hello was written and before the leader reads it, when the leader has heard
 // of the map already: the hello does not list it. The map does not run again, unless a reduce finds that it is not there.
 func TestASegmentCrossesAHello(t *testing.T) {

@@ -62,7 +62,9 @@ func (t *Tracker) logPlan(j *job, c state.PlanJob, plan *input.Plan, places [][]
 			return
 		}
 		j.rec, _ = t.cfg.View().Job(j.id)
-		t.setTasks(j)
+		if !j.tasked { // else it has come by before the answer did, and was seen to be planned
+			t.setTasks(j)
+		}
 		t.setPlan(j, plan, places)
 		j.log.Info("job planned", zap.Int("maps", c.Maps), zap.Int("reduces", c.Reduces), zap.Int64("bytes", c.BytesTotal))
 	})
@@ -233,6 +235,9 @@ func (t *Tracker) readPlan(ctx context.Context, rec *state.Job) (*input.Plan, er
 
 // setPlan makes the splits known, and where they lie; what has waited for them goes on.
 func (t *Tracker) setPlan(j *job, plan *input.Plan, places [][]string) {
+	if j.planned {
+		return
+	}
 	j.planned, j.splits = true, plan.Splits
 	for i, k := range j.maps {
 		for _, p := range plan.Splits[i].Pieces {

@@ -49,6 +49,7 @@ type world struct {
 	names   []string
 	wrap    func(objectstore.Store) objectstore.Store // what a job's leader has of it
 	dead    map[string]bool                           // nodes that nobody sees
+	applied func(name string)                         // an entry was applied, and its proposer has not heard of it yet
 	slow    func(name string) time.Duration           // how long an entry takes; set before it is made
 
 	leader *leader
@@ -198,6 +199,9 @@ func (l *leader) apply(_ context.Context, c state.Command) (result any, err erro
 		result, err = l.w.log.Apply(l.w.index, c)
 		return err
 	})
+	if l.w.applied != nil {
+		l.w.applied(c.CommandName())
+	}
 	return result, err
 }
 

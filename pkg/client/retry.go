@@ -130,14 +130,14 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 }
 
 // Repeat does what a stream is opened for, and does it anew while that ends with an error of the call that may pass, as other calls are
-// repeated by themselves: of a procedure that may not be done twice only if nothing was done. A try that says that something came
-// had found a leader: how long it is tried counts from its end, as it does from the end of the first.
+// repeated by themselves: of a procedure that may not be done twice only if nothing was done. A try that says that it got further than
+// those before had found a leader, as had one that lasted: how long it is tried counts from its end, as it does from the end of the first.
 func (c *Client) Repeat(ctx context.Context, procedure string, try func() (came bool, err error)) error {
 	var t *trouble
 	for {
-		generation := c.api.present()
+		generation, begun := c.api.present(), time.Now()
 		came, err := try()
-		if came || t == nil {
+		if came || t == nil || time.Since(begun) > c.retry.retryFor {
 			t = newTrouble()
 		}
 		var ofCall *connect.Error // not of what the caller does with what comes
